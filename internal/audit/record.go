@@ -1,0 +1,104 @@
+// Package audit is the audit log: one JSON line for each request in the shape
+// of a CloudTrail record, with the decision and its reasons, hash-chained. A
+// record is handed to the operating system before the answer leaves, and synced
+// to disk within SyncInterval.
+//
+// A request that changes state leaves two lines: the intent before the change
+// takes effect, the outcome after it.
+package audit
+
+import (
+	"encoding/json/jsontext"
+	"time"
+)
+
+// A Record is one line. Members are CloudTrail's but for Claviger, which is ours.
+type Record struct {
+	EventVersion       string         `json:"eventVersion"`
+	UserIdentity       *Identity      `json:"userIdentity"`
+	EventTime          time.Time      `json:"eventTime"`
+	EventSource        string         `json:"eventSource"` // kms.amazonaws.com
+	EventName          string         `json:"eventName"`
+	AWSRegion          string         `json:"awsRegion"`
+	SourceIPAddress    string         `json:"sourceIPAddress"`
+	UserAgent          string         `json:"userAgent"`
+	ErrorCode          string         `json:"errorCode,omitzero"`
+	ErrorMessage       string         `json:"errorMessage,omitzero"`
+	RequestParameters  jsontext.Value `json:"requestParameters,omitzero"` // without secrets
+	ResponseElements   jsontext.Value `json:"responseElements,omitzero"`
+	RequestID          string         `json:"requestID"`
+	EventID            string         `json:"eventID"`
+	ReadOnly           bool           `json:"readOnly"`
+	Resources          []Resource     `json:"resources,omitzero"`
+	EventType          string         `json:"eventType"` // AwsApiCall
+	ManagementEvent    bool           `json:"managementEvent"`
+	RecipientAccountID string         `json:"recipientAccountId,omitzero"`
+	EventCategory      string         `json:"eventCategory"` // Management
+	Claviger           Extra          `json:"claviger"`
+}
+
+// An Identity says who called.
+type Identity struct {
+	Type           string   `json:"type"` // Root, IAMUser, AssumedRole, FederatedUser, Unknown
+	PrincipalID    string   `json:"principalId,omitzero"`
+	ARN            string   `json:"arn,omitzero"`
+	AccountID      string   `json:"accountId,omitzero"`
+	AccessKeyID    string   `json:"accessKeyId,omitzero"`
+	UserName       string   `json:"userName,omitzero"`
+	SessionContext *Session `json:"sessionContext,omitzero"`
+}
+
+// A Session says how temporary credentials came about.
+type Session struct {
+	SessionIssuer  *Issuer        `json:"sessionIssuer,omitzero"`
+	Attributes     map[string]any `json:"attributes,omitzero"`
+	SourceIdentity string         `json:"sourceIdentity,omitzero"`
+}
+
+// An Issuer is the role or user behind a session.
+type Issuer struct {
+	Type        string `json:"type"` // Role or IAMUser
+	PrincipalID string `json:"principalId"`
+	ARN         string `json:"arn"`
+	AccountID   string `json:"accountId"`
+	UserName    string `json:"userName"`
+}
+
+// A Resource is what the request was about.
+type Resource struct {
+	AccountID string `json:"accountId,omitzero"`
+	Type      string `json:"type"` // AWS::KMS::Key
+	ARN       string `json:"ARN"`
+}
+
+// A Phase tells the lines of a state change apart.
+type Phase string
+
+// The phases. A request that changes nothing has the empty phase.
+const (
+	Intent  Phase = "intent"
+	Outcome Phase = "outcome"
+	// Settled is the outcome of an earlier run's intent, found at start.
+	Settled Phase = "settled"
+)
+
+// An Extra is what CloudTrail has no member for. Previous chains the lines: it
+// is the SHA-256 of the line before, in hexadecimal.
+type Extra struct {
+	Sequence  uint64     `json:"sequence"` // counts lines from 1
+	Previous  string     `json:"previous"`
+	Phase     Phase      `json:"phase,omitzero"`
+	Committed *bool      `json:"committed,omitzero"` // of an outcome: whether the change took effect; absent when it cannot be known
+	Decisions []Decision `json:"decisions,omitzero"`
+}
+
+// A Decision is one authorization with its reason.
+type Decision struct {
+	Action   string `json:"action"`
+	Resource string `json:"resource"`
+	Outcome  string `json:"outcome"` // Allowed, ImplicitDeny, ExplicitDeny
+	Layer    string `json:"layer,omitzero"`
+	By       string `json:"by,omitzero"`      // the statement that decided
+	Via      string `json:"via,omitzero"`     // the key policy's statement that let an identity policy in
+	Missing  string `json:"missing,omitzero"` // the type of policy that lacks an Allow
+}

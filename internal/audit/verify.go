@@ -1,0 +1,71 @@
+package audit
+
+import (
+	"encoding/json/v2"
+	"fmt"
+	"path/filepath"
+)
+
+// A ChainError names the first place where a log is not what was written.
+type ChainError struct {
+	File string
+	Line int // counts from 1
+	Msg  string
+}
+
+func (e *ChainError) Error() string {
+	return fmt.Sprintf("audit: %s, line %d: %s", e.File, e.Line, e.Msg)
+}
+
+// Verify checks that the log in dir is the chain it claims to be and returns its
+// end. It cannot see that lines were cut from the end: compare the returned
+// head, or give the anchor that the store keeps, which must be in the chain.
+func Verify(dir string, anchor Head) (Head, error) {
+	segments, err := segmentFiles(dir)
+	if err != nil {
+		return Head{}, err
+	}
+	v := verifier{anchor: anchor, anchored: anchor.Sequence == 0}
+	for _, path := range segments {
+		v.file, v.line = filepath.Base(path), 0
+		if err := eachLine(path, v.next); err != nil {
+			return v.head, err
+		}
+	}
+	if !v.anchored {
+		return v.head, v.fail(fmt.Sprintf("the log ends before line %d, which the store knows", anchor.Sequence))
+	}
+	return v.head, nil
+}
+
+type verifier struct {
+	head     Head
+	anchor   Head
+	anchored bool
+	file     string
+	line     int
+}
+
+func (v *verifier) fail(msg string) error { return &ChainError{v.file, v.line, msg} }
+
+func (v *verifier) next(line []byte) error {
+	v.line++
+	var r Record
+	if err := json.Unmarshal(line, &r); err != nil {
+		return v.fail("not an audit record")
+	}
+	if r.Claviger.Sequence != v.head.Sequence+1 {
+		return v.fail(fmt.Sprintf("sequence %d follows %d", r.Claviger.Sequence, v.head.Sequence))
+	}
+	if r.Claviger.Previous != v.head.Hash {
+		return v.fail("does not follow from the line before: one of them was changed")
+	}
+	v.head = Head{r.Claviger.Sequence, hashOf(line)}
+	if v.head.Sequence == v.anchor.Sequence {
+		if v.head.Hash != v.anchor.Hash {
+			return v.fail("is not the line the store knows")
+		}
+		v.anchored = true
+	}
+	return nil
+}

@@ -1,0 +1,6 @@
+package model
+
+//go:generate go run github.com/claviger/claviger/tools/modelgen -model api/kms.json -package kmsapi -out kmsapi
+//go:generate go run github.com/claviger/claviger/tools/modelgen -model api/iam.json -package iamapi -out iamapi
+//go:generate go run github.com/claviger/claviger/tools/modelgen -model api/sts.json -package stsapi -out stsapi
+//go:generate go run github.com/claviger/claviger/tools/modelgen -model api/organizations.json -package orgapi -out orgapi

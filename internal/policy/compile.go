@@ -1,0 +1,105 @@
+// Package policy is the policy language: it parses documents, checks their
+// grammar, compiles them and matches requests against them. It is pure: no
+// I/O, no clock. What a set of policies together decides is for authz.
+//
+// Its specification is reference/authorization.md §§2, 7 and 8 (AUTH-2.x,
+// AUTH-7.x, AUTH-8.x) and policy-document.md.
+package policy
+
+// A Policy is a compiled document. It is immutable and safe for concurrent use.
+// A nil *Policy matches nothing.
+type Policy struct {
+	// Name says where the policy came from, for explanations: a file, a
+	// managed policy's ARN, "key policy".
+	Name     string
+	Document *Document
+
+	statements []statement
+	group      [NumActions]uint8 // which of groups an action's statements are
+	groups     [][]uint16        // statement indexes, in order; groups[0] is empty
+}
+
+// A statement is one statement, ready to match.
+type statement struct {
+	effect        Effect
+	actions       ActionSet
+	hasPrincipal  bool
+	notPrincipal  bool
+	principals    principals
+	anyResource   bool // matches every resource
+	notResource   bool
+	resources     []arnTemplate
+	allOfResource bool // one of the resource patterns is "*"
+	conditions    []condition
+}
+
+// Compile prepares a document of the given kind. It does not judge it: what
+// Validate would refuse compiles to statements that match nothing.
+func Compile(doc *Document, kind Kind, name string) *Policy {
+	p := &Policy{Name: name, Document: doc, statements: make([]statement, len(doc.Statements))}
+	variables := doc.Version == "2012-10-17" // AUTH-8.10
+	for i := range doc.Statements {
+		p.statements[i] = compileStatement(&doc.Statements[i], kind, variables)
+	}
+	p.index()
+	return p
+}
+
+func compileStatement(s *Statement, kind Kind, variables bool) statement {
+	out := statement{effect: s.Effect, hasPrincipal: kind.hasPrincipal(), anyResource: kind == Trust}
+	if s.Action != nil {
+		for _, a := range s.Action.Items {
+			out.actions.addPattern(a.Text)
+		}
+		if s.NotAction {
+			out.actions.complement()
+		}
+	}
+	if out.hasPrincipal && s.Principal != nil {
+		out.principals, out.notPrincipal = compilePrincipals(s.Principal), s.NotPrincipal
+	}
+	if s.Resource != nil {
+		out.notResource = s.NotResource
+		for _, r := range s.Resource.Items {
+			if Glob(r.Text).all() {
+				out.allOfResource = true
+				continue
+			}
+			t := newARNTemplate(r.Text, variables)
+			if t.variables&0b11111 == 0 || t.fixed.n < 6 { // AUTH-8.11: only after the fifth colon
+				out.resources = append(out.resources, t)
+			}
+		}
+	}
+	if kind.hasPrincipal() && s.Principal == nil || s.Resource == nil && kind != Trust {
+		out.actions = ActionSet{} // inert (AUTH-7.3)
+	}
+	for i := range s.Conditions {
+		out.conditions = append(out.conditions, compileCondition(&s.Conditions[i], variables))
+	}
+	return out
+}
+
+// index groups actions that the same statements name.
+func (p *Policy) index() {
+	p.groups = [][]uint16{nil}
+	seen := map[string]uint8{"": 0}
+	list := make([]uint16, 0, len(p.statements))
+	key := make([]byte, 0, 2*len(p.statements))
+	for a := Action(1); int(a) < NumActions; a++ {
+		list, key = list[:0], key[:0]
+		for i := range p.statements {
+			if p.statements[i].actions.Has(a) {
+				list = append(list, uint16(i))
+				key = append(key, byte(i>>8), byte(i))
+			}
+		}
+		g, ok := seen[string(key)]
+		if !ok {
+			g = uint8(len(p.groups))
+			seen[string(key)] = g
+			p.groups = append(p.groups, append([]uint16(nil), list...))
+		}
+		p.group[a] = g
+	}
+}

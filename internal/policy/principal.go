@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/internal/arn"
+)
+
+// A PrincipalKind is a kind of caller.
+type PrincipalKind uint8
+
+// The kinds of callers. The zero kind is nobody and matches no statement.
+const (
+	Nobody PrincipalKind = iota
+	RootUser
+	User             // long-term credentials, and GetSessionToken sessions, of an IAM user
+	RoleSession      // a session of a role
+	FederatedSession // a GetFederationToken session
+	Service          // an AWS service calling for itself
+)
+
+// A Principal is who asks, in every representation a Principal element can name.
+type Principal struct {
+	Kind      PrincipalKind
+	Partition string
+	Account   string // 12 digits
+	ARN       string // the caller as it is shown: user, session, federated user or root ARN
+	EntityARN string // the user or role behind it; empty for root and services
+	EntityID  string // its unique id, AIDA… or AROA…
+	Service   string // the service principal
+	Bounded   bool   // a permissions boundary is attached (AUTH-2.18)
+}
+
+// A Reach says how a Principal element came to name a caller, which decides
+// what else the caller needs (authorization.md §5.1).
+type Reach uint8
+
+// The reaches, from the weakest.
+const (
+	NoReach  Reach = iota
+	Account        // its account: delegation, not permission (AUTH-3.1)
+	Limited        // its role, or the user behind a federated session: boundary and session policy limit it
+	Direct         // itself: user, session, federated user, service
+	Everyone       // "*"
+	numReach
+)
+
+// principals is a compiled Principal element.
+type principals struct {
+	everyone bool
+	accounts []string // partition:account, or :account when written as 12 digits
+	arns     []string
+	ids      []string
+	services []string
+}
+
+func compilePrincipals(p *Principals) principals {
+	c := principals{everyone: p.Everyone}
+	for _, e := range p.Entries {
+		for _, v := range e.Values.Items {
+			switch e.Type {
+			case "AWS":
+				c.addAWS(v.Text)
+			case "Service":
+				c.services = append(c.services, v.Text)
+			}
+			// Federated and CanonicalUser principals match no caller here (AUTH-2.8, 2.9).
+		}
+	}
+	return c
+}
+
+func (c *principals) addAWS(text string) {
+	if text == "*" {
+		c.everyone = true
+		return
+	}
+	if arn.IsAccount(text) {
+		c.accounts = append(c.accounts, ":"+text)
+		return
+	}
+	if IsUniqueID(text) {
+		c.ids = append(c.ids, text)
+		return
+	}
+	a, err := arn.Parse(text)
+	switch {
+	case err != nil:
+	case a.Service == "iam" && a.Resource == "root":
+		c.accounts = append(c.accounts, a.Partition+":"+a.Account)
+	default:
+		c.arns = append(c.arns, text)
+	}
+}
+
+// IsUniqueID reports whether s has the form of a user's or role's unique id.
+func IsUniqueID(s string) bool {
+	return len(s) >= 16 && len(s) <= 128 && (strings.HasPrefix(s, "AIDA") || strings.HasPrefix(s, "AROA")) &&
+		strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
+}
+
+// reach is how the element names who (AUTH-2.1 to 2.14).
+func (c *principals) reach(who *Principal) Reach {
+	switch {
+	case who.Kind == Nobody:
+		return NoReach
+	case c.everyone:
+		return Everyone
+	case who.Kind == Service:
+		if slices.Contains(c.services, who.Service) {
+			return Direct
+		}
+		return NoReach
+	}
+	if c.hasARN(who.ARN) {
+		return Direct // for a user this is the user's own ARN, for a session the session's
+	}
+	if who.EntityARN != "" && (slices.Contains(c.ids, who.EntityID) || c.hasARN(who.EntityARN)) {
+		if who.Kind == User {
+			return Direct
+		}
+		return Limited
+	}
+	if c.hasAccount(who) {
+		return Account
+	}
+	return NoReach
+}
+
+func (c *principals) hasARN(s string) bool { return slices.Contains(c.arns, s) }
+
+// hasAccount compares without joining partition and account, to allocate nothing.
+func (c *principals) hasAccount(who *Principal) bool {
+	for _, a := range c.accounts {
+		partition, account, _ := strings.Cut(a, ":")
+		if account == who.Account && (partition == "" || partition == who.Partition) {
+			return true
+		}
+	}
+	return false
+}
+
+// exempts reports whether a NotPrincipal element spares who. This is the
+// UNVERIFIED calculus of AUTH-2.18: every representation must be listed, and
+// whoever has a permissions boundary is never spared.
+func (c *principals) exempts(who *Principal) bool {
+	if c.everyone {
+		return true
+	}
+	if who.Bounded {
+		return false
+	}
+	entity := c.hasARN(who.EntityARN) || who.EntityID != "" && slices.Contains(c.ids, who.EntityID)
+	switch who.Kind {
+	case RootUser:
+		return c.hasAccount(who)
+	case User:
+		return entity && c.hasAccount(who)
+	case RoleSession:
+		return entity && c.hasARN(who.ARN) && c.hasAccount(who)
+	case FederatedSession:
+		return c.hasARN(who.ARN) && c.hasAccount(who)
+	case Service:
+		return slices.Contains(c.services, who.Service)
+	default:
+		return false
+	}
+}

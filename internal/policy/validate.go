@@ -1,0 +1,124 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+)
+
+// MaxKeyPolicy is the greatest length of a key policy in bytes (policy-document.md §1).
+const MaxKeyPolicy = 32768
+
+// What Validate finds wrong. Callers tell them apart with errors.Is.
+var (
+	ErrGrammar             = errors.New("policy: syntax errors in policy")
+	ErrPrincipal           = errors.New("policy: a statement has no valid principal")
+	ErrForbiddenKey        = errors.New("policy: a condition key that key policies may not use")
+	ErrForAllValuesTag     = errors.New("policy: ForAllValues with aws:RequestTag")
+	ErrForAllValuesContext = errors.New("policy: ForAllValues with kms:EncryptionContext")
+)
+
+// Validate checks what a document of the given kind must hold beyond being
+// parsed (policy-document.md §§3, 4 and its erratum). Whether principals exist
+// is not its business.
+func Validate(doc *Document, kind Kind) error {
+	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" || len(doc.Statements) == 0 {
+		return ErrGrammar
+	}
+	sids := map[string]bool{}
+	for i := range doc.Statements {
+		s := &doc.Statements[i]
+		if err := validateStatement(s, kind); err != nil {
+			return err
+		}
+		if kind == Identity && s.Sid != "" && sids[s.Sid] {
+			return ErrGrammar
+		}
+		sids[s.Sid] = true
+	}
+	return nil
+}
+
+func validateStatement(s *Statement, kind Kind) error {
+	switch {
+	case s.Action == nil || len(s.Action.Items) == 0,
+		kind != Trust && (s.Resource == nil || len(s.Resource.Items) == 0),
+		kind == Trust && s.Resource != nil,
+		!kind.hasPrincipal() && s.Principal != nil,
+		kind == Identity && s.HasSid && !plainSid(s.Sid),
+		!validActions(s.Action, kind),
+		kind == Identity && !validResources(s.Resource):
+		return ErrGrammar
+	case kind.hasPrincipal() && !s.Principal.names():
+		return ErrPrincipal
+	}
+	for i := range s.Conditions {
+		if err := validateCondition(&s.Conditions[i], kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names reports whether the element names anybody, and nobody with an empty list.
+func (p *Principals) names() bool {
+	if p == nil || !p.Everyone && len(p.Entries) == 0 {
+		return false
+	}
+	for _, e := range p.Entries {
+		if len(e.Values.Items) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func plainSid(s string) bool {
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// validActions requires service:name, or "*". Key policies tolerate anything.
+func validActions(l *List, kind Kind) bool {
+	if kind == Key {
+		return true
+	}
+	for _, a := range l.Items {
+		service, name, ok := strings.Cut(a.Text, ":")
+		if a.Text != "*" && (!ok || service == "" || name == "") {
+			return false
+		}
+	}
+	return true
+}
+
+// validResources requires "*" or something that begins like an ARN.
+func validResources(l *List) bool {
+	for _, r := range l.Items {
+		if r.Text != "*" && !strings.HasPrefix(r.Text, "arn:") && !strings.HasPrefix(r.Text, "*") {
+			return false
+		}
+	}
+	return true
+}
+
+func validateCondition(c *Condition, kind Kind) error {
+	op, ok := parseOperator(c.Operator)
+	if !ok {
+		return ErrGrammar
+	}
+	key := KeyNamed(c.Key)
+	if op.prefix == forAllValues && key.ID == KeyKMSEncryptionContext {
+		return ErrForAllValuesContext
+	}
+	if op.prefix == forAllValues && key.ID == KeyRequestTag && kind == Key {
+		return ErrForAllValuesTag
+	}
+	if kind == Key && (key.ID == KeyResourceTag || key.ID == KeyKMSResourceTag || key.ID == KeyKMSResourceAliases) {
+		return ErrForbiddenKey
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+// Package sigv4 answers one question: was this request signed with this secret,
+// recently? It verifies AWS Signature Version 4 in the Authorization header and
+// in the presigned query form, exactly over what the client says it signed.
+package sigv4
+
+import (
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	algorithm  = "AWS4-HMAC-SHA256"
+	terminator = "aws4_request"
+	isoBasic   = "20060102T150405Z"
+	// maxAuthorization bounds the header, in bytes.
+	maxAuthorization = 16 << 10
+)
+
+// An Error is a refusal with AWS's name and text (errors.md §7).
+type Error struct {
+	Code    string
+	Message string
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+func incomplete(msg string) *Error { return &Error{"IncompleteSignatureException", msg} }
+func invalid(msg string) *Error    { return &Error{"InvalidSignatureException", msg} }
+
+// A Request is what a client signed, as it was received.
+type Request struct {
+	Method string
+	Target string // the request target: path and query, undecoded
+	Host   string
+	Header http.Header
+	Body   []byte
+}
+
+// A Signature is what a request says about its own signature.
+type Signature struct {
+	AccessKeyID string
+	Date        string // of the credential scope, YYYYMMDD
+	Region      string
+	Service     string
+	Time        time.Time
+	Token       string        // session token, empty for long-term keys
+	Presigned   bool          // in the query, not the header
+	Expires     time.Duration // of a presigned request
+
+	signedHeaders []string
+	signature     []byte
+}
+
+// Parse reads a request's signature. It checks the form only; nothing it
+// returns can be trusted before Verify.
+func Parse(r *Request) (*Signature, error) {
+	authorization := r.Header.Get("Authorization")
+	_, rawQuery, _ := strings.Cut(r.Target, "?")
+	query := parseQuery(rawQuery)
+	_, presigned := query["X-Amz-Algorithm"]
+	switch {
+	case authorization == "" && !presigned:
+		return nil, &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
+	case authorization != "" && presigned:
+		return nil, invalid("Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
+	case presigned:
+		return parsePresigned(r, query)
+	case len(authorization) > maxAuthorization:
+		return nil, incomplete("Authorization header is too long.")
+	default:
+		return parseHeader(r, authorization)
+	}
+}
+
+func parseHeader(r *Request, header string) (*Signature, error) {
+	scheme, rest, _ := strings.Cut(header, " ")
+	if scheme != algorithm {
+		return nil, incomplete("Unsupported AWS 'algorithm': '" + scheme + "'. ")
+	}
+	fields := map[string]string{}
+	for piece := range strings.SplitSeq(rest, ",") {
+		if piece = strings.TrimSpace(piece); piece == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(piece, "=")
+		if !ok {
+			return nil, incomplete("'" + piece + "' not a valid key=value pair (missing equal-sign) in Authorization header: '" + header + "'.")
+		}
+		fields[name] = value
+	}
+	date := r.Header.Get("X-Amz-Date")
+	if date == "" {
+		date = r.Header.Get("Date")
+	}
+	if msg := missingFrom(fields, date); msg != "" {
+		return nil, incomplete(msg + "Authorization=" + header)
+	}
+	s := &Signature{Token: r.Header.Get("X-Amz-Security-Token")}
+	return s, s.fill(r, fields["Credential"], fields["SignedHeaders"], fields["Signature"], date)
+}
+
+func missingFrom(fields map[string]string, date string) (msg string) {
+	for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
+		if fields[name] == "" {
+			msg += "Authorization header requires '" + name + "' parameter. "
+		}
+	}
+	if date == "" {
+		msg += "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
+	}
+	return msg
+}
+
+func parsePresigned(r *Request, query map[string]string) (*Signature, error) {
+	if a := query["X-Amz-Algorithm"]; a != algorithm {
+		return nil, incomplete("Unsupported AWS 'algorithm': '" + a + "'. ")
+	}
+	var msg strings.Builder
+	for _, name := range []string{"X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
+		if query[name] == "" {
+			msg.WriteString("AWS query-string parameters must include '" + name + "'. ")
+		}
+	}
+	if msg.Len() > 0 {
+		return nil, incomplete(msg.String() + "Re-examine the query-string parameters.")
+	}
+	s := &Signature{Presigned: true, Expires: Skew, Token: query["X-Amz-Security-Token"]}
+	if text, ok := query["X-Amz-Expires"]; ok {
+		seconds, err := strconv.Atoi(text)
+		if err != nil || seconds < 1 || seconds > 604800 {
+			return nil, incomplete("X-Amz-Expires must be a number of seconds from 1 to 604800.")
+		}
+		s.Expires = time.Duration(seconds) * time.Second
+	}
+	return s, s.fill(r, query["X-Amz-Credential"], query["X-Amz-SignedHeaders"], query["X-Amz-Signature"], query["X-Amz-Date"])
+}
+
+// fill completes s from the parts that both forms share.
+func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date string) error {
+	scope := strings.Split(credential, "/")
+	if len(scope) != 5 {
+		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" + credential + "'")
+	}
+	s.AccessKeyID, s.Date, s.Region, s.Service = scope[0], scope[1], scope[2], scope[3]
+	if scope[4] != terminator {
+		return invalid("Credential should be scoped with a valid terminator: 'aws4_request', not '" + scope[4] + "'. ")
+	}
+	var err error
+	if s.Time, err = parseTime(date); err != nil {
+		return incomplete("Date must be in ISO-8601 'basic format'. Got '" + date + "'. See http://en.wikipedia.org/wiki/ISO_8601")
+	}
+	if iso := s.Time.Format("20060102"); iso != s.Date {
+		return invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
+			s.Date + "' != '" + iso + "', from '" + date + "'.")
+	}
+	s.signedHeaders = strings.Split(signedHeaders, ";")
+	if !slices.Contains(s.signedHeaders, "host") {
+		return invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	for _, name := range unsignedAmz(r.Header, s.signedHeaders) {
+		return invalid("'" + name + "' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	s.signature, err = hex.DecodeString(signature)
+	if err != nil {
+		s.signature = nil // matches nothing: the answer is that the signature does not match
+	}
+	return nil
+}
+
+// unsignedAmz lists headers that change what a request means and that the client
+// did not sign, so that nobody can add them on the way.
+func unsignedAmz(h http.Header, signed []string) []string {
+	if h.Get("X-Amz-Target") != "" && !slices.Contains(signed, "x-amz-target") {
+		return []string{"x-amz-target"}
+	}
+	return nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	if t, err := time.Parse(isoBasic, s); err == nil {
+		return t, nil
+	}
+	t, err := http.ParseTime(s)
+	return t.UTC(), err
+}
+
+// parseQuery reads parameters as signing sees them: a plus sign is a plus sign,
+// and of a repeated parameter the first counts.
+func parseQuery(raw string) map[string]string {
+	out := map[string]string{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, value = unescape(name), unescape(value)
+		if _, ok := out[name]; !ok && name != "" {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+func unescape(s string) string {
+	if u, err := url.PathUnescape(s); err == nil {
+		return u
+	}
+	return s
+}

@@ -1,0 +1,278 @@
+// Package bolt is the embedded store engine: one bbolt file, one process, many
+// writers whose transactions share one sync.
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+var (
+	recordBucket = []byte("records")
+	metaBucket   = []byte("meta")
+	headKey      = []byte("head")
+)
+
+// An Engine is a store.Engine in one file.
+type Engine struct {
+	db   *bbolt.DB
+	head atomic.Int64
+
+	queueMu sync.Mutex // guards queue
+	queue   []*pending
+
+	commitMu sync.Mutex // held by the one writer that commits for all; guards watchers and broken
+	watchers []func(store.Rev, []store.Item)
+	broken   bool // a sync failed: what is on disk is not known, so nothing more is written
+}
+
+// A pending transaction waits for its turn; rev, err and done are written
+// under commitMu.
+type pending struct {
+	txn  store.Txn
+	rev  store.Rev
+	err  error
+	done bool
+}
+
+// Open opens or creates the file at path. store.ErrLocked: another process has it.
+func Open(path string) (*Engine, error) {
+	return open(path, &bbolt.Options{Timeout: 100 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
+}
+
+// OpenMemory makes an engine that leaves no file behind: its file has no name.
+func OpenMemory() (*Engine, error) {
+	return open("claviger", &bbolt.Options{
+		NoSync: true, NoGrowSync: true, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, _ int, _ os.FileMode) (*os.File, error) { return namelessFile(name) },
+	})
+}
+
+func open(path string, options *bbolt.Options) (*Engine, error) {
+	db, err := bbolt.Open(path, 0o600, options)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, store.ErrLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	e := &Engine{db: db}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(recordBucket); err != nil {
+			return err
+		}
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err == nil {
+			e.head.Store(int64(readHead(meta)))
+		}
+		return err
+	})
+	if err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return e, nil
+}
+
+func readHead(meta *bbolt.Bucket) store.Rev {
+	if v := meta.Get(headKey); len(v) == 8 {
+		return store.Rev(binary.BigEndian.Uint64(v))
+	}
+	return 0
+}
+
+// Get reads keys in one bbolt transaction.
+func (e *Engine) Get(_ context.Context, keys ...string) (items []store.Item, rev store.Rev, err error) {
+	err = e.view(func(tx *bbolt.Tx) error {
+		rev = readHead(tx.Bucket(metaBucket))
+		records := tx.Bucket(recordBucket)
+		for _, k := range keys {
+			items = append(items, item(k, records.Get([]byte(k))))
+		}
+		return nil
+	})
+	return items, rev, err
+}
+
+// Scan reads up to n items in one bbolt transaction.
+func (e *Engine) Scan(_ context.Context, prefix, after string, n int) (items []store.Item, rev store.Rev, err error) {
+	err = e.view(func(tx *bbolt.Tx) error {
+		rev = readHead(tx.Bucket(metaBucket))
+		c := tx.Bucket(recordBucket).Cursor()
+		k, v := c.Seek([]byte(max(prefix, after)))
+		for ; k != nil && len(items) < n && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
+			if string(k) > after {
+				items = append(items, item(string(k), v))
+			}
+		}
+		return nil
+	})
+	return items, rev, err
+}
+
+func (e *Engine) view(fn func(*bbolt.Tx) error) error {
+	err := e.db.View(fn)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return store.ErrClosed
+	}
+	return err
+}
+
+// item copies a stored value, which begins with its revision.
+func item(key string, stored []byte) store.Item {
+	if len(stored) < 8 {
+		return store.Item{Key: key}
+	}
+	return store.Item{Key: key, Rev: store.Rev(binary.BigEndian.Uint64(stored)), Val: bytes.Clone(stored[8:])}
+}
+
+// Commit queues t. Whoever gets commitMu commits everything queued by then in
+// one bbolt transaction: while one group syncs, the next one gathers, and a
+// lone writer never waits.
+func (e *Engine) Commit(_ context.Context, t store.Txn) (store.Rev, error) {
+	size := 0
+	for _, i := range t.Do {
+		size += len(i.Key) + len(i.Val)
+	}
+	if len(t.Do)+len(t.If) > store.MaxTxnOps || size > store.MaxTxnBytes {
+		return 0, store.ErrTooLarge
+	}
+	p := &pending{txn: t}
+	e.queueMu.Lock()
+	e.queue = append(e.queue, p)
+	e.queueMu.Unlock()
+
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	if !p.done {
+		e.flush()
+	}
+	return p.rev, p.err
+}
+
+// flush commits the queue. commitMu is held.
+func (e *Engine) flush() {
+	e.queueMu.Lock()
+	group := e.queue
+	e.queue = nil
+	e.queueMu.Unlock()
+
+	err := e.commitGroup(group)
+	for _, p := range group {
+		p.done = true
+		if p.err == nil {
+			p.err = err
+		}
+		if p.err != nil {
+			continue
+		}
+		e.head.Store(int64(p.rev))
+		for _, fn := range e.watchers {
+			fn(p.rev, p.txn.Do)
+		}
+	}
+}
+
+// commitGroup applies each transaction whose conditions hold, in order, and
+// syncs once. A failed condition spoils nobody else's transaction.
+func (e *Engine) commitGroup(group []*pending) error {
+	if e.broken {
+		return store.ErrClosed
+	}
+	tx, err := e.db.Begin(true)
+	if err != nil {
+		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return store.ErrClosed
+		}
+		return err
+	}
+	records, rev := tx.Bucket(recordBucket), store.Rev(e.head.Load())
+	for _, p := range group {
+		if p.err = conflict(records, p.txn.If); p.err != nil {
+			continue
+		}
+		rev++
+		p.rev = rev
+		if err := apply(records, rev, p.txn.Do); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	if err := tx.Bucket(metaBucket).Put(headKey, binary.BigEndian.AppendUint64(nil, uint64(rev))); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		e.broken = true
+		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	return nil
+}
+
+func conflict(records *bbolt.Bucket, conditions []store.Item) error {
+	for _, c := range conditions {
+		if item(c.Key, records.Get([]byte(c.Key))).Rev != c.Rev {
+			return store.ErrConflict
+		}
+	}
+	return nil
+}
+
+func apply(records *bbolt.Bucket, rev store.Rev, do []store.Item) error {
+	for _, i := range do {
+		var err error
+		if i.Val == nil {
+			err = records.Delete([]byte(i.Key))
+		} else {
+			err = records.Put([]byte(i.Key), append(binary.BigEndian.AppendUint64(nil, uint64(rev)), i.Val...))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Watch registers fn for the commits to come.
+func (e *Engine) Watch(fn func(store.Rev, []store.Item)) {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	e.watchers = append(e.watchers, fn)
+}
+
+// Head returns the revision of the last commit.
+func (e *Engine) Head(context.Context) (store.Rev, error) { return store.Rev(e.head.Load()), nil }
+
+// Backup copies the file as of one instant.
+func (e *Engine) Backup(_ context.Context, w io.Writer) (rev store.Rev, err error) {
+	err = e.view(func(tx *bbolt.Tx) error {
+		rev = readHead(tx.Bucket(metaBucket))
+		_, err := tx.WriteTo(w)
+		return err
+	})
+	return rev, err
+}
+
+// Size is the size of the file.
+func (e *Engine) Size() (size int64) {
+	_ = e.view(func(tx *bbolt.Tx) error { size = tx.Size(); return nil }) // closed: 0
+	return size
+}
+
+// Close waits for transactions in flight and closes the file.
+func (e *Engine) Close() error {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	return e.db.Close()
+}

@@ -1,0 +1,69 @@
+// Package store is durable state: an Engine keeps one ordered, revisioned key
+// space, and DB lays typed, sealed records and transactions over it.
+//
+// What an error promises: a transaction that failed with anything but
+// ErrUnknown left nothing behind.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// A Rev is a place in the one order of commits; it only grows. 0 is before all.
+type Rev int64
+
+// An Item is one key with its sealed value.
+type Item struct {
+	Key string
+	Val []byte // nil: absent
+	Rev Rev    // the commit that last wrote Key; 0: absent
+}
+
+// A Txn is one conditional batch.
+type Txn struct {
+	If []Item // every Key must still be at Rev (0: must not exist); Val is not looked at
+	Do []Item // nil Val deletes; Rev is not looked at
+}
+
+// Limits of one Txn, those of the smallest engine: operations, and bytes of
+// keys and values.
+const (
+	MaxTxnOps   = 128
+	MaxTxnBytes = 1 << 20
+)
+
+// Errors of engines, and of transactions over them.
+var (
+	ErrConflict = errors.New("store: a condition no longer holds")                        // nothing happened
+	ErrUnknown  = errors.New("store: outcome unknown")                                    // it may have happened
+	ErrTooLarge = errors.New("store: transaction too large")                              // nothing happened
+	ErrLocked   = errors.New("store: in use by another process")                          // at open
+	ErrFormat   = errors.New("store: made by another version of this program")            // at open
+	ErrDamaged  = errors.New("store: a record is damaged, or is not where it was")        // never served
+	ErrNotFound = errors.New("store: no such record")                                     //
+	ErrClosed   = errors.New("store: closed, or stopped after a failed write; reopen it") // nothing happened
+)
+
+// An Engine is an ordered, revisioned key space. Values arrive sealed. All
+// methods are safe for concurrent use.
+type Engine interface {
+	// Get reads all keys at one instant, not earlier than the call, and returns
+	// the revision of that instant. Scan likewise, up to n items whose keys
+	// begin with prefix and come after the key after.
+	Get(ctx context.Context, keys ...string) ([]Item, Rev, error)
+	Scan(ctx context.Context, prefix, after string, n int) ([]Item, Rev, error)
+	// Commit does all or nothing. nil: durable, and visible to every later read.
+	Commit(ctx context.Context, t Txn) (Rev, error)
+	// Watch registers fn, which is called with each commit from now on: whole,
+	// in order, once, before Commit returns. It must be quick.
+	Watch(fn func(Rev, []Item))
+	// Head returns the revision of the last commit.
+	Head(ctx context.Context) (Rev, error)
+	// Backup writes one consistent snapshot.
+	Backup(ctx context.Context, w io.Writer) (Rev, error)
+	// Size is the space the store takes, in bytes.
+	Size() int64
+	Close() error
+}

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"encoding/json/v2"
+	"strings"
+)
+
+// Marks let the audit log settle after a crash what became of a change whose
+// outcome it does not hold: a transaction that commits leaves its mark, and the
+// mark goes once the outcome is recorded.
+const markPrefix = "sys/mark/"
+
+// A mark is the empty record of a finished transaction.
+type mark struct{}
+
+var markKind = Kind[mark]{Tag: 1, Name: "mark"}
+
+// Mark makes the transaction leave a mark named id.
+func (tx *Tx) Mark(id string) error { return Put(tx, markKind, markPrefix+id, &mark{}) }
+
+// Unmark says that the outcome of id is recorded. Its mark goes with some later
+// transaction.
+func (db *DB) Unmark(id string) { db.settle(markPrefix + id) }
+
+func (db *DB) settle(keys ...string) {
+	db.marksMu.Lock()
+	defer db.marksMu.Unlock()
+	db.settled = append(db.settled, keys...)
+}
+
+func (db *DB) takeSettled(n int) []string {
+	db.marksMu.Lock()
+	defer db.marksMu.Unlock()
+	n = max(0, min(n, len(db.settled)))
+	taken := db.settled[:n:n]
+	db.settled = db.settled[n:]
+	return taken
+}
+
+// Marks lists the marks that are left, at start: the changes that took effect
+// and whose outcome the audit log may lack.
+func (db *DB) Marks(ctx context.Context) (map[string]bool, error) {
+	marks := map[string]bool{}
+	after := ""
+	for {
+		items, _, err := db.engine.Scan(ctx, markPrefix, after, 1000)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range items {
+			marks[strings.TrimPrefix(i.Key, markPrefix)] = true
+			after = i.Key
+		}
+		if len(items) < 1000 {
+			return marks, nil
+		}
+	}
+}
+
+// clone copies a record through its stored form, so that nothing is shared.
+func clone[T any](v *T) (*T, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	out := new(T)
+	return out, json.Unmarshal(text, out)
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// errStale stops a transaction that has met a record newer than its instant.
+var errStale = errors.New("store: overtaken by a write")
+
+// attempts is how often a transaction is tried side by side with writers before
+// it runs alone.
+const attempts = 16
+
+// A Tx sees the store as of one instant and, in Update, gathers changes. It
+// belongs to the function it was given to and to one goroutine.
+type Tx struct {
+	ctx   context.Context
+	db    *DB
+	at    Rev // the instant
+	stale bool
+
+	writable bool
+	alone    bool              // holds the gate already
+	read     map[string]Rev    // what the commit depends on
+	write    map[string][]byte // sealed; nil deletes
+	own      map[string]any    // this transaction's own values, as Get returns them
+	before   func() error
+}
+
+// View calls fn with a snapshot, again if writers overtake it. Everything fn
+// reads is of one instant. The error is fn's.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	for range attempts {
+		tx := &Tx{ctx: ctx, db: db, at: db.Head()}
+		if err := fn(tx); !tx.stale {
+			return err
+		}
+	}
+	db.gate.Lock() // alone: nothing commits meanwhile
+	defer db.gate.Unlock()
+	return fn(&Tx{ctx: ctx, db: db, at: db.Head()})
+}
+
+// Update calls fn and commits what it wrote, on the condition that nothing it
+// read has changed; otherwise fn runs again. An error means nothing happened,
+// unless it is ErrUnknown.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	for range attempts {
+		if again, err := db.try(ctx, fn, false); !again {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	db.gate.Lock() // alone: nothing else commits meanwhile
+	defer db.gate.Unlock()
+	_, err := db.try(ctx, fn, true)
+	return err
+}
+
+// try runs fn and commits. again: a writer came between.
+func (db *DB) try(ctx context.Context, fn func(*Tx) error, alone bool) (again bool, err error) {
+	tx := &Tx{ctx: ctx, db: db, at: db.Head(), writable: true, alone: alone,
+		read: map[string]Rev{}, write: map[string][]byte{}, own: map[string]any{}}
+	if err = fn(tx); err == nil && !tx.stale {
+		err = tx.commit()
+	}
+	return tx.stale || errors.Is(err, ErrConflict), err
+}
+
+// BeforeCommit sets what must succeed after fn and before its changes take
+// effect: writing the intent to the audit log.
+func (tx *Tx) BeforeCommit(f func() error) { tx.before = f }
+
+func (tx *Tx) commit() error {
+	if len(tx.write) == 0 {
+		return nil
+	}
+	if tx.before != nil {
+		if err := tx.before(); err != nil {
+			return err
+		}
+	}
+	var t Txn
+	for _, k := range slices.Sorted(maps.Keys(tx.read)) {
+		t.If = append(t.If, Item{Key: k, Rev: tx.read[k]})
+	}
+	for _, k := range slices.Sorted(maps.Keys(tx.write)) {
+		t.Do = append(t.Do, Item{Key: k, Val: tx.write[k]})
+	}
+	settled := tx.db.takeSettled(MaxTxnOps - len(t.If) - len(t.Do))
+	for _, k := range settled {
+		t.Do = append(t.Do, Item{Key: k})
+	}
+	if !tx.alone {
+		tx.db.gate.RLock()
+		defer tx.db.gate.RUnlock()
+	}
+	_, err := tx.db.engine.Commit(tx.ctx, t)
+	if err != nil {
+		tx.db.settle(settled...) // not removed; another transaction will
+	}
+	return err
+}
+
+// Get returns the record at key, which is shared and must not be changed.
+// ErrNotFound: there is none.
+func Get[T any](tx *Tx, k Kind[T], key string) (*T, error) {
+	if v, ok := tx.own[key]; ok {
+		return typed[T](v, key)
+	}
+	e, ok := tx.db.memo.get(key)
+	if !ok {
+		var err error
+		if e, err = load1(tx, k, key); err != nil {
+			return nil, err
+		}
+	}
+	if e.rev > tx.at {
+		tx.stale = true
+		return nil, errStale
+	}
+	if tx.writable {
+		tx.read[key] = e.rev
+		if e.value == nil {
+			tx.read[key] = 0
+		}
+	}
+	return typed[T](e.value, key)
+}
+
+func typed[T any](v any, key string) (*T, error) {
+	if v == nil {
+		return nil, ErrNotFound
+	}
+	t, ok := v.(*T)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", key, ErrDamaged) // another kind of record has its place
+	}
+	return t, nil
+}
+
+// load1 reads a record from the engine into the memo.
+func load1[T any](tx *Tx, k Kind[T], key string) (e memoEntry, err error) {
+	var at Rev
+	tx.db.memo.begin(key)
+	defer func() { tx.db.memo.end(key, e, at, err != nil) }()
+	items, at, err := tx.db.engine.Get(tx.ctx, key)
+	if err != nil {
+		return e, err
+	}
+	if items[0].Val == nil {
+		return memoEntry{rev: at}, nil
+	}
+	v, err := decode(tx.db, k, key, items[0].Val)
+	if err != nil {
+		return e, err
+	}
+	return memoEntry{items[0].Rev, v}, nil
+}
+
+// Put writes the record at key. v becomes what later Gets in this transaction
+// return, and must not be changed afterwards.
+func Put[T any](tx *Tx, k Kind[T], key string, v *T) error {
+	sealed, err := encode(tx.db, k, key, v)
+	if err != nil {
+		return err
+	}
+	if k.Prepare != nil {
+		if err := k.Prepare(v); err != nil {
+			return err
+		}
+	}
+	tx.set(key, sealed, v)
+	return nil
+}
+
+// Delete removes the record at key, if there is one.
+func (tx *Tx) Delete(key string) { tx.set(key, nil, nil) }
+
+func (tx *Tx) set(key string, sealed []byte, v any) {
+	if !tx.writable {
+		panic("store: a View writes")
+	}
+	tx.write[key], tx.own[key] = sealed, v
+}
+
+// Edit returns a copy of the record at key that the caller may change and Put.
+func Edit[T any](tx *Tx, k Kind[T], key string) (*T, error) {
+	shared, err := Get(tx, k, key)
+	if err != nil {
+		return nil, err
+	}
+	return clone(shared)
+}
+
+// An Entry is one record of a List.
+type Entry[T any] struct {
+	Key   string
+	Value *T
+}
+
+// List returns up to n records whose keys begin with prefix and come after the
+// key after, in order. It does not see the transaction's own changes, and a
+// commit does not depend on it.
+func List[T any](tx *Tx, k Kind[T], prefix, after string, n int) ([]Entry[T], error) {
+	items, at, err := tx.db.engine.Scan(tx.ctx, prefix, after, n)
+	if err != nil {
+		return nil, err
+	}
+	if at != tx.at && !tx.writable {
+		tx.stale = true
+		return nil, errStale
+	}
+	out := make([]Entry[T], 0, len(items))
+	for _, i := range items {
+		v, err := decode(tx.db, k, i.Key, i.Val)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Entry[T]{i.Key, v})
+	}
+	return out, nil
+}
