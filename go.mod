@@ -5,12 +5,15 @@ go 1.27
 toolchain go1.27.3
 
 require (
-	github.com/VictoriaMetrics/metrics v1.44.0 // indirect
-	github.com/google/go-cmp v0.7.0 // indirect
+	github.com/VictoriaMetrics/metrics v1.44.0
+	go.etcd.io/bbolt v1.5.0
+	golang.org/x/crypto v0.59.0
+	golang.org/x/net v0.62.0
+	golang.org/x/sys v0.50.0
+	pgregory.net/rapid v1.3.0
+)
+
+require (
 	github.com/valyala/fastrand v1.1.0 // indirect
 	github.com/valyala/histogram v1.2.0 // indirect
-	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/crypto v0.59.0 // indirect
-	golang.org/x/sys v0.50.0 // indirect
-	pgregory.net/rapid v1.3.0 // indirect
 )

@@ -13,8 +13,8 @@ import (
 // that request's goroutine.
 type Entry struct {
 	Record
-	log      *Log
-	intended bool
+	log    *Log
+	intent Head // zero until written
 }
 
 // Begin starts a record; r says what is known already.
@@ -23,33 +23,34 @@ func (l *Log) Begin(r Record) *Entry {
 	return &Entry{Record: r, log: l}
 }
 
-// Intend writes the intent of a state change, once, however often it is called.
-// The change must not take effect if it fails.
-func (e *Entry) Intend() error {
-	if e.intended {
-		return nil
+// Intend writes the intent of a state change, once, however often it is called,
+// and returns its place in the chain. The change must not take effect if it
+// fails.
+func (e *Entry) Intend() (Head, error) {
+	if e.intent != (Head{}) {
+		return e.intent, nil
 	}
 	r := e.Record
 	r.EventID, r.Claviger.Phase = uuid.New().String(), Intent
-	if err := e.log.Append(&r); err != nil {
-		return err
+	head, err := e.log.Append(&r)
+	if err == nil {
+		e.intent = head
 	}
-	e.intended = true
-	return nil
+	return head, err
 }
 
 // Intended reports whether an intent was written.
-func (e *Entry) Intended() bool { return e.intended }
+func (e *Entry) Intended() bool { return e.intent != (Head{}) }
 
-// End writes the record, or the outcome of an intent. committed says whether a
-// state change took effect; it is ignored without an intent. The request's
-// result must not leave if End fails.
-func (e *Entry) End(committed bool) error {
+// End writes the record, or the outcome of an intent. The request's result must
+// not leave if it fails.
+func (e *Entry) End() error {
 	e.EventID = uuid.New().String()
-	if e.intended {
-		e.Claviger.Phase, e.Claviger.Committed = Outcome, &committed
+	if e.Intended() {
+		e.Claviger.Phase = Outcome
 	}
-	return e.log.Append(&e.Record)
+	_, err := e.log.Append(&e.Record)
+	return err
 }
 
 // Settle writes an outcome for every intent of earlier runs that has none, and
@@ -72,7 +73,7 @@ func (l *Log) Settle(committed func(requestID string) bool) (int, error) {
 	for id, r := range open {
 		done := committed(id)
 		r.EventID, r.Claviger.Phase, r.Claviger.Committed = uuid.New().String(), Settled, &done
-		if err := l.Append(&r); err != nil {
+		if _, err := l.Append(&r); err != nil {
 			return 0, err
 		}
 	}

@@ -177,23 +177,23 @@ func (l *Log) openSegment(n int) error {
 	return nil
 }
 
-// Append writes r as the next line and returns when the operating system has
-// it, or the disk with SyncAlways. It sets r's place in the chain. Whoever gets
-// fileMu writes for all that wait.
-func (l *Log) Append(r *Record) error {
+// Append writes r as the next line, sets its place in the chain, and returns
+// that place when the operating system has the line, or the disk with
+// SyncAlways. Whoever gets fileMu writes for all that wait.
+func (l *Log) Append(r *Record) (Head, error) {
 	l.mu.Lock()
 	r.Claviger.Sequence, r.Claviger.Previous = l.sequence+1, l.previous
 	line, err := json.Marshal(r)
 	if err != nil {
 		l.mu.Unlock()
-		return fmt.Errorf("audit: %w", err)
+		return Head{}, fmt.Errorf("audit: %w", err)
 	}
 	l.sequence, l.previous = l.sequence+1, hashOf(line)
-	mine := l.sequence
+	mine := Head{l.sequence, l.previous}
 	if l.config.Dir == "" {
 		l.keep(line)
 		l.mu.Unlock()
-		return nil
+		return mine, nil
 	}
 	l.pending.Write(line)
 	l.pending.WriteByte('\n')
@@ -201,10 +201,10 @@ func (l *Log) Append(r *Record) error {
 
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
-	if l.written < mine && l.broken == nil {
+	if l.written < mine.Sequence && l.broken == nil {
 		l.flush()
 	}
-	return l.broken
+	return mine, l.broken
 }
 
 func (l *Log) keep(line []byte) {

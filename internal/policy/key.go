@@ -95,6 +95,8 @@ const (
 	KeyIAMResourceTag
 	KeySTSExternalID
 	KeySTSRoleSessionName
+	KeySTSSourceIdentity
+	KeySTSTransitiveTagKeys
 	numKeys
 )
 
@@ -185,6 +187,8 @@ var keyNames = [numKeys]string{
 	KeyIAMResourceTag:                            "iam:ResourceTag/",
 	KeySTSExternalID:                             "sts:ExternalId",
 	KeySTSRoleSessionName:                        "sts:RoleSessionName",
+	KeySTSSourceIdentity:                         "sts:SourceIdentity",
+	KeySTSTransitiveTagKeys:                      "sts:TransitiveTagKeys",
 }
 
 var keyIndex = func() map[string]KeyID {

@@ -8,8 +8,12 @@ import (
 // String prints the document the way GetKeyPolicy does (policy-document.md §6):
 // members in a fixed order, two spaces of indent, a list of one as a plain
 // value in principals, everything else in the order it was written.
-func (d *Document) String() string {
-	w := &printer{}
+func (d *Document) String() string { return d.print(&printer{}) }
+
+// Compact prints the document without white space.
+func (d *Document) Compact() string { return d.print(&printer{compact: true}) }
+
+func (d *Document) print(w *printer) string {
 	w.open("{")
 	if d.Version != "" {
 		w.member("Version", quote(d.Version))
@@ -18,25 +22,26 @@ func (d *Document) String() string {
 		w.member("Id", quote(d.ID))
 	}
 	w.key("Statement")
-	w.text("[ ")
-	for i := range d.Statements {
-		if i > 0 {
-			w.text(", ")
-		}
-		w.statement(&d.Statements[i])
-	}
-	w.text(" ]")
+	w.array(len(d.Statements), func(i int) { w.statement(&d.Statements[i]) })
 	w.close("}")
 	return w.b.String()
 }
 
 type printer struct {
-	b      strings.Builder
-	depth  int
-	filled bool // the current object has a member already
+	b       strings.Builder
+	depth   int
+	filled  bool // the current object has a member already
+	compact bool
 }
 
 func (w *printer) text(s string) { w.b.WriteString(s) }
+
+// gap writes white space, unless it is left out.
+func (w *printer) gap(s string) {
+	if !w.compact {
+		w.text(s)
+	}
+}
 
 func (w *printer) open(s string) {
 	w.text(s)
@@ -54,8 +59,8 @@ func (w *printer) close(s string) {
 }
 
 func (w *printer) newline() {
-	w.text("\n")
-	w.text(strings.Repeat("  ", w.depth))
+	w.gap("\n")
+	w.gap(strings.Repeat("  ", w.depth))
 }
 
 func (w *printer) key(name string) {
@@ -63,7 +68,10 @@ func (w *printer) key(name string) {
 		w.text(",")
 	}
 	w.newline()
-	w.text(quote(name) + " : ")
+	w.text(quote(name))
+	w.gap(" ")
+	w.text(":")
+	w.gap(" ")
 	w.filled = true
 }
 
@@ -83,10 +91,12 @@ func (w *printer) statement(s *Statement) {
 		w.principals(s.Principal)
 	}
 	if s.Action != nil {
-		w.member(not(s.NotAction)+"Action", s.Action.print())
+		w.key(not(s.NotAction) + "Action")
+		w.list(s.Action)
 	}
 	if s.Resource != nil {
-		w.member(not(s.NotResource)+"Resource", s.Resource.print())
+		w.key(not(s.NotResource) + "Resource")
+		w.list(s.Resource)
 	}
 	if s.HasCondition {
 		w.key("Condition")
@@ -104,7 +114,8 @@ func (w *printer) principals(p *Principals) {
 	for _, e := range p.Entries {
 		l := e.Values
 		l.Array = l.Array && len(l.Items) != 1
-		w.member(e.Type, l.print())
+		w.key(e.Type)
+		w.list(&l)
 	}
 	w.close("}")
 }
@@ -116,7 +127,8 @@ func (w *printer) conditions(cs []Condition) {
 		w.open("{")
 		operator := cs[i].Operator
 		for ; i < len(cs) && cs[i].Operator == operator; i++ {
-			w.member(cs[i].Key, cs[i].Values.print())
+			w.key(cs[i].Key)
+			w.list(&cs[i].Values)
 		}
 		w.close("}")
 	}
@@ -130,15 +142,27 @@ func not(negated bool) string {
 	return ""
 }
 
-func (l *List) print() string {
+// array writes n elements on one line.
+func (w *printer) array(n int, element func(int)) {
+	w.text("[")
+	w.gap(" ")
+	for i := range n {
+		if i > 0 {
+			w.text(",")
+			w.gap(" ")
+		}
+		element(i)
+	}
+	w.gap(" ")
+	w.text("]")
+}
+
+func (w *printer) list(l *List) {
 	if !l.Array {
-		return l.Items[0].print()
+		w.text(l.Items[0].print())
+		return
 	}
-	parts := make([]string, len(l.Items))
-	for i, item := range l.Items {
-		parts[i] = item.print()
-	}
-	return "[ " + strings.Join(parts, ", ") + " ]"
+	w.array(len(l.Items), func(i int) { w.text(l.Items[i].print()) })
 }
 
 func (i Item) print() string {

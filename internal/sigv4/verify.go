@@ -34,14 +34,15 @@ func (s *Signature) Verify(r *Request, key []byte) error {
 		forms = append(forms, form{withoutToken: true})
 	}
 	for _, f := range forms {
-		if s.matches(r, key, f) {
+		if hmac.Equal(s.sign(r, key, f), s.signature) {
 			return nil
 		}
 	}
 	return invalid(mismatch)
 }
 
-func (s *Signature) matches(r *Request, key []byte, f form) bool {
+// sign computes the signature of r in one form.
+func (s *Signature) sign(r *Request, key []byte, f form) []byte {
 	canonical := sha256.Sum256(s.canonicalRequest(r, f))
 	text := make([]byte, 0, 192)
 	text = append(text, algorithm+"\n"...)
@@ -49,7 +50,7 @@ func (s *Signature) matches(r *Request, key []byte, f form) bool {
 	text = append(text, '\n')
 	text = append(text, s.Date+"/"+s.Region+"/"+s.Service+"/"+terminator+"\n"...)
 	text = hex.AppendEncode(text, canonical[:])
-	return hmac.Equal(sum(key, text), s.signature)
+	return sum(key, text)
 }
 
 // CheckTime refuses a request that is too old or not yet current. Call it after

@@ -227,3 +227,6 @@ func List[T any](tx *Tx, k Kind[T], prefix, after string, n int) ([]Entry[T], er
 	}
 	return out, nil
 }
+
+// Changed reports whether the transaction has written anything.
+func (tx *Tx) Changed() bool { return len(tx.write) > 0 }

@@ -61,8 +61,11 @@ func (g *generator) types() {
 		}
 		g.p("// %s is a structure of the API.\ntype %s struct {", goName(name), goName(name))
 		for _, m := range s.members() {
-			tag := m.Name + ",omitzero"
-			g.p("%s %s `json:%q`", goName(m.Name), g.goType(m.Shape), tag)
+			tag := fmt.Sprintf("json:%q", m.Name+",omitzero")
+			if g.model.Shapes[m.Shape].Sensitive {
+				tag += ` secret:"true"` // kept out of audit records
+			}
+			g.p("%s %s `%s`", goName(m.Name), g.goType(m.Shape), tag)
 		}
 		g.p("}\n")
 	}

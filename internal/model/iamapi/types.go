@@ -112,7 +112,7 @@ type AccessKey struct {
 	UserName        *string     `json:"UserName,omitzero"`
 	AccessKeyId     *string     `json:"AccessKeyId,omitzero"`
 	Status          *string     `json:"Status,omitzero"`
-	SecretAccessKey *string     `json:"SecretAccessKey,omitzero"`
+	SecretAccessKey *string     `json:"SecretAccessKey,omitzero" secret:"true"`
 	CreateDate      *model.Time `json:"CreateDate,omitzero"`
 }
 
@@ -1290,8 +1290,8 @@ type UserDetail struct {
 // VirtualMFADevice is a structure of the API.
 type VirtualMFADevice struct {
 	SerialNumber     *string     `json:"SerialNumber,omitzero"`
-	Base32StringSeed []byte      `json:"Base32StringSeed,omitzero"`
-	QRCodePNG        []byte      `json:"QRCodePNG,omitzero"`
+	Base32StringSeed []byte      `json:"Base32StringSeed,omitzero" secret:"true"`
+	QRCodePNG        []byte      `json:"QRCodePNG,omitzero" secret:"true"`
 	User             *User       `json:"User,omitzero"`
 	EnableDate       *model.Time `json:"EnableDate,omitzero"`
 	Tags             []Tag       `json:"Tags,omitzero"`

@@ -107,7 +107,7 @@ type CreateCustomKeyStoreRequest struct {
 	CustomKeyStoreName               *string                               `json:"CustomKeyStoreName,omitzero"`
 	CloudHsmClusterId                *string                               `json:"CloudHsmClusterId,omitzero"`
 	TrustAnchorCertificate           *string                               `json:"TrustAnchorCertificate,omitzero"`
-	KeyStorePassword                 *string                               `json:"KeyStorePassword,omitzero"`
+	KeyStorePassword                 *string                               `json:"KeyStorePassword,omitzero" secret:"true"`
 	CustomKeyStoreType               *string                               `json:"CustomKeyStoreType,omitzero"`
 	XksProxyUriEndpoint              *string                               `json:"XksProxyUriEndpoint,omitzero"`
 	XksProxyUriPath                  *string                               `json:"XksProxyUriPath,omitzero"`
@@ -187,7 +187,7 @@ type DecapsulateRequest struct {
 // DecapsulateResponse is a structure of the API.
 type DecapsulateResponse struct {
 	KeyId                  *string `json:"KeyId,omitzero"`
-	SharedSecret           []byte  `json:"SharedSecret,omitzero"`
+	SharedSecret           []byte  `json:"SharedSecret,omitzero" secret:"true"`
 	EncapsulationAlgorithm *string `json:"EncapsulationAlgorithm,omitzero"`
 }
 
@@ -206,7 +206,7 @@ type DecryptRequest struct {
 // DecryptResponse is a structure of the API.
 type DecryptResponse struct {
 	KeyId                  *string `json:"KeyId,omitzero"`
-	Plaintext              []byte  `json:"Plaintext,omitzero"`
+	Plaintext              []byte  `json:"Plaintext,omitzero" secret:"true"`
 	EncryptionAlgorithm    *string `json:"EncryptionAlgorithm,omitzero"`
 	CiphertextForRecipient []byte  `json:"CiphertextForRecipient,omitzero"`
 	KeyMaterialId          *string `json:"KeyMaterialId,omitzero"`
@@ -251,7 +251,7 @@ type DeriveSharedSecretRequest struct {
 // DeriveSharedSecretResponse is a structure of the API.
 type DeriveSharedSecretResponse struct {
 	KeyId                  *string `json:"KeyId,omitzero"`
-	SharedSecret           []byte  `json:"SharedSecret,omitzero"`
+	SharedSecret           []byte  `json:"SharedSecret,omitzero" secret:"true"`
 	CiphertextForRecipient []byte  `json:"CiphertextForRecipient,omitzero"`
 	KeyAgreementAlgorithm  *string `json:"KeyAgreementAlgorithm,omitzero"`
 	KeyOrigin              *string `json:"KeyOrigin,omitzero"`
@@ -324,7 +324,7 @@ type EncapsulateRequest struct {
 // EncapsulateResponse is a structure of the API.
 type EncapsulateResponse struct {
 	KeyId                      *string `json:"KeyId,omitzero"`
-	SharedSecret               []byte  `json:"SharedSecret,omitzero"`
+	SharedSecret               []byte  `json:"SharedSecret,omitzero" secret:"true"`
 	SharedSecretCiphertextBlob []byte  `json:"SharedSecretCiphertextBlob,omitzero"`
 	EncapsulationAlgorithm     *string `json:"EncapsulationAlgorithm,omitzero"`
 }
@@ -332,7 +332,7 @@ type EncapsulateResponse struct {
 // EncryptRequest is a structure of the API.
 type EncryptRequest struct {
 	KeyId               *string           `json:"KeyId,omitzero"`
-	Plaintext           []byte            `json:"Plaintext,omitzero"`
+	Plaintext           []byte            `json:"Plaintext,omitzero" secret:"true"`
 	EncryptionContext   map[string]string `json:"EncryptionContext,omitzero"`
 	GrantTokens         []string          `json:"GrantTokens,omitzero"`
 	EncryptionAlgorithm *string           `json:"EncryptionAlgorithm,omitzero"`
@@ -359,7 +359,7 @@ type GenerateDataKeyPairRequest struct {
 // GenerateDataKeyPairResponse is a structure of the API.
 type GenerateDataKeyPairResponse struct {
 	PrivateKeyCiphertextBlob []byte  `json:"PrivateKeyCiphertextBlob,omitzero"`
-	PrivateKeyPlaintext      []byte  `json:"PrivateKeyPlaintext,omitzero"`
+	PrivateKeyPlaintext      []byte  `json:"PrivateKeyPlaintext,omitzero" secret:"true"`
 	PublicKey                []byte  `json:"PublicKey,omitzero"`
 	KeyId                    *string `json:"KeyId,omitzero"`
 	KeyPairSpec              *string `json:"KeyPairSpec,omitzero"`
@@ -399,7 +399,7 @@ type GenerateDataKeyRequest struct {
 // GenerateDataKeyResponse is a structure of the API.
 type GenerateDataKeyResponse struct {
 	CiphertextBlob         []byte  `json:"CiphertextBlob,omitzero"`
-	Plaintext              []byte  `json:"Plaintext,omitzero"`
+	Plaintext              []byte  `json:"Plaintext,omitzero" secret:"true"`
 	KeyId                  *string `json:"KeyId,omitzero"`
 	CiphertextForRecipient []byte  `json:"CiphertextForRecipient,omitzero"`
 	KeyMaterialId          *string `json:"KeyMaterialId,omitzero"`
@@ -424,7 +424,7 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 
 // GenerateMacRequest is a structure of the API.
 type GenerateMacRequest struct {
-	Message      []byte   `json:"Message,omitzero"`
+	Message      []byte   `json:"Message,omitzero" secret:"true"`
 	KeyId        *string  `json:"KeyId,omitzero"`
 	MacAlgorithm *string  `json:"MacAlgorithm,omitzero"`
 	GrantTokens  []string `json:"GrantTokens,omitzero"`
@@ -447,7 +447,7 @@ type GenerateRandomRequest struct {
 
 // GenerateRandomResponse is a structure of the API.
 type GenerateRandomResponse struct {
-	Plaintext              []byte `json:"Plaintext,omitzero"`
+	Plaintext              []byte `json:"Plaintext,omitzero" secret:"true"`
 	CiphertextForRecipient []byte `json:"CiphertextForRecipient,omitzero"`
 }
 
@@ -501,7 +501,7 @@ type GetParametersForImportRequest struct {
 type GetParametersForImportResponse struct {
 	KeyId             *string     `json:"KeyId,omitzero"`
 	ImportToken       []byte      `json:"ImportToken,omitzero"`
-	PublicKey         []byte      `json:"PublicKey,omitzero"`
+	PublicKey         []byte      `json:"PublicKey,omitzero" secret:"true"`
 	ParametersValidTo *model.Time `json:"ParametersValidTo,omitzero"`
 }
 
@@ -828,7 +828,7 @@ type ScheduleKeyDeletionResponse struct {
 // SignRequest is a structure of the API.
 type SignRequest struct {
 	KeyId            *string  `json:"KeyId,omitzero"`
-	Message          []byte   `json:"Message,omitzero"`
+	Message          []byte   `json:"Message,omitzero" secret:"true"`
 	MessageType      *string  `json:"MessageType,omitzero"`
 	GrantTokens      []string `json:"GrantTokens,omitzero"`
 	SigningAlgorithm *string  `json:"SigningAlgorithm,omitzero"`
@@ -870,7 +870,7 @@ type UpdateAliasRequest struct {
 type UpdateCustomKeyStoreRequest struct {
 	CustomKeyStoreId                 *string                               `json:"CustomKeyStoreId,omitzero"`
 	NewCustomKeyStoreName            *string                               `json:"NewCustomKeyStoreName,omitzero"`
-	KeyStorePassword                 *string                               `json:"KeyStorePassword,omitzero"`
+	KeyStorePassword                 *string                               `json:"KeyStorePassword,omitzero" secret:"true"`
 	CloudHsmClusterId                *string                               `json:"CloudHsmClusterId,omitzero"`
 	XksProxyUriEndpoint              *string                               `json:"XksProxyUriEndpoint,omitzero"`
 	XksProxyUriPath                  *string                               `json:"XksProxyUriPath,omitzero"`
@@ -898,7 +898,7 @@ type UpdatePrimaryRegionRequest struct {
 
 // VerifyMacRequest is a structure of the API.
 type VerifyMacRequest struct {
-	Message      []byte   `json:"Message,omitzero"`
+	Message      []byte   `json:"Message,omitzero" secret:"true"`
 	KeyId        *string  `json:"KeyId,omitzero"`
 	MacAlgorithm *string  `json:"MacAlgorithm,omitzero"`
 	Mac          []byte   `json:"Mac,omitzero"`
@@ -916,7 +916,7 @@ type VerifyMacResponse struct {
 // VerifyRequest is a structure of the API.
 type VerifyRequest struct {
 	KeyId            *string  `json:"KeyId,omitzero"`
-	Message          []byte   `json:"Message,omitzero"`
+	Message          []byte   `json:"Message,omitzero" secret:"true"`
 	MessageType      *string  `json:"MessageType,omitzero"`
 	Signature        []byte   `json:"Signature,omitzero"`
 	SigningAlgorithm *string  `json:"SigningAlgorithm,omitzero"`
@@ -938,14 +938,14 @@ type XksKeyConfigurationType struct {
 
 // XksProxyAuthenticationCredentialType is a structure of the API.
 type XksProxyAuthenticationCredentialType struct {
-	AccessKeyId        *string `json:"AccessKeyId,omitzero"`
-	RawSecretAccessKey *string `json:"RawSecretAccessKey,omitzero"`
+	AccessKeyId        *string `json:"AccessKeyId,omitzero" secret:"true"`
+	RawSecretAccessKey *string `json:"RawSecretAccessKey,omitzero" secret:"true"`
 }
 
 // XksProxyConfigurationType is a structure of the API.
 type XksProxyConfigurationType struct {
 	Connectivity            *string `json:"Connectivity,omitzero"`
-	AccessKeyId             *string `json:"AccessKeyId,omitzero"`
+	AccessKeyId             *string `json:"AccessKeyId,omitzero" secret:"true"`
 	UriEndpoint             *string `json:"UriEndpoint,omitzero"`
 	UriPath                 *string `json:"UriPath,omitzero"`
 	VpcEndpointServiceName  *string `json:"VpcEndpointServiceName,omitzero"`

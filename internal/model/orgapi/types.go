@@ -49,8 +49,8 @@ var Operations = []string{
 type Account struct {
 	Id              *string     `json:"Id,omitzero"`
 	Arn             *string     `json:"Arn,omitzero"`
-	Email           *string     `json:"Email,omitzero"`
-	Name            *string     `json:"Name,omitzero"`
+	Email           *string     `json:"Email,omitzero" secret:"true"`
+	Name            *string     `json:"Name,omitzero" secret:"true"`
 	Status          *string     `json:"Status,omitzero"`
 	State           *string     `json:"State,omitzero"`
 	Paths           []string    `json:"Paths,omitzero"`
@@ -77,8 +77,8 @@ type CloseAccountRequest struct {
 
 // CreateAccountRequest is a structure of the API.
 type CreateAccountRequest struct {
-	Email                  *string `json:"Email,omitzero"`
-	AccountName            *string `json:"AccountName,omitzero"`
+	Email                  *string `json:"Email,omitzero" secret:"true"`
+	AccountName            *string `json:"AccountName,omitzero" secret:"true"`
 	RoleName               *string `json:"RoleName,omitzero"`
 	IamUserAccessToBilling *string `json:"IamUserAccessToBilling,omitzero"`
 	Tags                   []Tag   `json:"Tags,omitzero"`
@@ -92,7 +92,7 @@ type CreateAccountResponse struct {
 // CreateAccountStatus is a structure of the API.
 type CreateAccountStatus struct {
 	Id                 *string     `json:"Id,omitzero"`
-	AccountName        *string     `json:"AccountName,omitzero"`
+	AccountName        *string     `json:"AccountName,omitzero" secret:"true"`
 	State              *string     `json:"State,omitzero"`
 	RequestedTimestamp *model.Time `json:"RequestedTimestamp,omitzero"`
 	CompletedTimestamp *model.Time `json:"CompletedTimestamp,omitzero"`
@@ -382,7 +382,7 @@ type Organization struct {
 	FeatureSet           *string             `json:"FeatureSet,omitzero"`
 	MasterAccountArn     *string             `json:"MasterAccountArn,omitzero"`
 	MasterAccountId      *string             `json:"MasterAccountId,omitzero"`
-	MasterAccountEmail   *string             `json:"MasterAccountEmail,omitzero"`
+	MasterAccountEmail   *string             `json:"MasterAccountEmail,omitzero" secret:"true"`
 	AvailablePolicyTypes []PolicyTypeSummary `json:"AvailablePolicyTypes,omitzero"`
 }
 

@@ -54,7 +54,7 @@ type AssumeRoleResponse struct {
 type AssumeRoleWithSAMLRequest struct {
 	RoleArn         *string                `json:"RoleArn,omitzero"`
 	PrincipalArn    *string                `json:"PrincipalArn,omitzero"`
-	SAMLAssertion   *string                `json:"SAMLAssertion,omitzero"`
+	SAMLAssertion   *string                `json:"SAMLAssertion,omitzero" secret:"true"`
 	PolicyArns      []PolicyDescriptorType `json:"PolicyArns,omitzero"`
 	Policy          *string                `json:"Policy,omitzero"`
 	DurationSeconds *int32                 `json:"DurationSeconds,omitzero"`
@@ -77,7 +77,7 @@ type AssumeRoleWithSAMLResponse struct {
 type AssumeRoleWithWebIdentityRequest struct {
 	RoleArn          *string                `json:"RoleArn,omitzero"`
 	RoleSessionName  *string                `json:"RoleSessionName,omitzero"`
-	WebIdentityToken *string                `json:"WebIdentityToken,omitzero"`
+	WebIdentityToken *string                `json:"WebIdentityToken,omitzero" secret:"true"`
 	ProviderId       *string                `json:"ProviderId,omitzero"`
 	PolicyArns       []PolicyDescriptorType `json:"PolicyArns,omitzero"`
 	Policy           *string                `json:"Policy,omitzero"`
@@ -117,7 +117,7 @@ type AssumedRoleUser struct {
 // Credentials is a structure of the API.
 type Credentials struct {
 	AccessKeyId     *string     `json:"AccessKeyId,omitzero"`
-	SecretAccessKey *string     `json:"SecretAccessKey,omitzero"`
+	SecretAccessKey *string     `json:"SecretAccessKey,omitzero" secret:"true"`
 	SessionToken    *string     `json:"SessionToken,omitzero"`
 	Expiration      *model.Time `json:"Expiration,omitzero"`
 }
@@ -161,7 +161,7 @@ type GetCallerIdentityResponse struct {
 
 // GetDelegatedAccessTokenRequest is a structure of the API.
 type GetDelegatedAccessTokenRequest struct {
-	TradeInToken *string `json:"TradeInToken,omitzero"`
+	TradeInToken *string `json:"TradeInToken,omitzero" secret:"true"`
 }
 
 // GetDelegatedAccessTokenResponse is a structure of the API.
@@ -209,7 +209,7 @@ type GetWebIdentityTokenRequest struct {
 
 // GetWebIdentityTokenResponse is a structure of the API.
 type GetWebIdentityTokenResponse struct {
-	WebIdentityToken *string     `json:"WebIdentityToken,omitzero"`
+	WebIdentityToken *string     `json:"WebIdentityToken,omitzero" secret:"true"`
 	Expiration       *model.Time `json:"Expiration,omitzero"`
 }
 

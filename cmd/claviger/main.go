@@ -1,0 +1,95 @@
+// Claviger is a key management service that speaks the AWS KMS protocol and in
+// which the key policy is the law.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// A command is one word after claviger.
+type command struct {
+	name    string
+	summary string
+	run     func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
+func commands() []command {
+	return []command{
+		{"serve", "serve the API: --dev in memory, --data DIR durably", serve},
+		{"tour", "play the story of one key policy against a server in this process", tour},
+		{"operations", "list the API operations that exist and those that do not yet", operations},
+		{"audit verify", "check the audit log of a data directory", auditVerify},
+		{"version", "print the version", version},
+		{"help", "print this", help},
+	}
+}
+
+// errUsage makes claviger exit with 2 after a message that has been printed.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "claviger:", err)
+		os.Exit(1)
+	}
+}
+
+// dispatch runs the command whose words args begin with.
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
+		return help(ctx, nil, stdout, stderr)
+	}
+	for _, c := range commands() {
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
+			return c.run(ctx, args[len(words):], stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "claviger: no command %q; see claviger help\n", args[0])
+	return errUsage
+}
+
+func help(_ context.Context, _ []string, stdout, _ io.Writer) error {
+	fmt.Fprintln(stdout, "claviger: a key management service in which the key policy is the law")
+	for _, c := range commands() {
+		fmt.Fprintf(stdout, "  claviger %-13s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintln(stdout, "Each command explains its flags with --help.")
+	return nil
+}
+
+// newFlags makes a flag set that prints to stderr and reports its errors.
+func newFlags(name string, stderr io.Writer) *flag.FlagSet {
+	f := flag.NewFlagSet("claviger "+name, flag.ContinueOnError)
+	f.SetOutput(stderr)
+	return f
+}
+
+// parse reads flags; anything left over is an error.
+func parse(f *flag.FlagSet, args []string) error {
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return errUsage
+	}
+	if f.NArg() > 0 {
+		fmt.Fprintf(f.Output(), "%s: unexpected %q\n", f.Name(), f.Arg(0))
+		return errUsage
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/server"
+)
+
+// Bounds of the listener.
+const (
+	maxConnections = 4096
+	maxHeader      = 64 << 10
+	drainTime      = 20 * time.Second
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	dev            bool
+	data           string
+	listen         string
+	account        string
+	devCredentials credentialList
+	tlsCert        string
+	tlsKey         string
+	insecure       bool
+	auditDir       string
+	auditSync      string
+	sealOptions
+}
+
+// sealOptions are the flags that say how a store is opened.
+type sealOptions struct {
+	kind           string
+	keyFile        string
+	passphraseFile string
+}
+
+func (o *sealOptions) register(f *flag.FlagSet) {
+	f.StringVar(&o.kind, "seal", "file", "what holds the root key of --data: file or passphrase")
+	f.StringVar(&o.keyFile, "seal-key-file", "", "the root key of --seal file (default DIR/root.key)")
+	f.StringVar(&o.passphraseFile, "seal-passphrase-file", "", "the passphrase of --seal passphrase")
+}
+
+// seal makes the seal; nil is the key file in the data directory.
+func (o *sealOptions) seal() (server.Seal, error) {
+	switch {
+	case o.kind == "file" && o.keyFile == "":
+		return nil, nil
+	case o.kind == "file":
+		if _, err := os.Stat(o.keyFile); errors.Is(err, os.ErrNotExist) {
+			return seal.CreateFile(o.keyFile)
+		}
+		return seal.NewFile(o.keyFile), nil
+	case o.kind == "passphrase" && o.passphraseFile != "":
+		text, err := os.ReadFile(o.passphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		return seal.NewPassphrase([]byte(strings.TrimRight(string(text), "\r\n")))
+	case o.kind == "passphrase":
+		return nil, errors.New("--seal passphrase needs --seal-passphrase-file")
+	default:
+		return nil, fmt.Errorf("there is no seal %q", o.kind)
+	}
+}
+
+// A credentialList is the flag --dev-credentials.
+type credentialList []server.Credentials
+
+func (l *credentialList) String() string { return "" }
+
+// Set adds ID:SECRET.
+func (l *credentialList) Set(s string) error {
+	id, secret, ok := strings.Cut(s, ":")
+	if !ok || id == "" || secret == "" {
+		return errors.New("must be ID:SECRET")
+	}
+	*l = append(*l, server.Credentials{ID: id, Secret: secret})
+	return nil
+}
+
+func (o *serveOptions) register(f *flag.FlagSet) {
+	f.BoolVar(&o.dev, "dev", false, "development mode: everything in memory, fixed credentials")
+	f.StringVar(&o.data, "data", "", "keep everything in this directory, which is initialised if it is new")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:5670", "address to listen on")
+	f.StringVar(&o.account, "account", "111122223333", "id of the first account, 12 digits")
+	f.Var(&o.devCredentials, "dev-credentials", "ID:SECRET of the root user in development mode; may be repeated (default test:test)")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate chain, PEM; serves HTTPS")
+	f.StringVar(&o.tlsKey, "tls-key", "", "private key of --tls-cert, PEM")
+	f.BoolVar(&o.insecure, "insecure-plain-http", false, "allow plain HTTP on an address that is not loopback")
+	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
+	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
+	o.sealOptions.register(f)
+}
+
+func (o *serveOptions) config() (server.Config, error) {
+	c := server.Config{Dir: o.data, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always"}
+	switch {
+	case o.dev == (o.data != ""):
+		return c, errors.New("serve needs either --dev or --data DIR")
+	case o.auditSync != "always" && o.auditSync != "interval":
+		return c, errors.New("--audit-sync is interval or always")
+	case !o.dev && len(o.devCredentials) > 0:
+		return c, errors.New("--dev-credentials goes with --dev")
+	case o.dev:
+		c.RootKeys = o.devCredentials
+		if len(c.RootKeys) == 0 {
+			c.RootKeys = []server.Credentials{{ID: "test", Secret: "test"}}
+		}
+		return c, nil
+	}
+	var err error
+	c.Seal, err = o.seal()
+	return c, err
+}
+
+// serve runs the server until ctx ends, then drains and returns nil.
+func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
+	var o serveOptions
+	f := newFlags("serve", stderr)
+	o.register(f)
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	c, err := o.config()
+	if err != nil {
+		return err
+	}
+	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
+	listener, scheme, err := o.open()
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(ctx, c)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(background) })
+	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listener.Addr())
+	err = serveHTTP(ctx, listener, s.Handler())
+	stop()
+	wg.Wait()
+	return errors.Join(err, s.Close())
+}
+
+// open listens. Plain HTTP is for loopback: signatures protect requests, but
+// not the plaintext in answers.
+func (o *serveOptions) open() (net.Listener, string, error) {
+	if (o.tlsCert == "") != (o.tlsKey == "") {
+		return nil, "", errors.New("--tls-cert and --tls-key go together")
+	}
+	if o.tlsCert == "" && !o.insecure && !loopback(o.listen) {
+		return nil, "", fmt.Errorf("plain HTTP on %s would show plaintexts to the network: give --tls-cert and --tls-key, or --insecure-plain-http", o.listen)
+	}
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return nil, "", err
+	}
+	listener = netutil.LimitListener(listener, maxConnections)
+	if o.tlsCert == "" {
+		return listener, "http", nil
+	}
+	certificate, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+	if err != nil {
+		return nil, "", errors.Join(err, listener.Close())
+	}
+	return tls.NewListener(listener, &tls.Config{
+		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), "https", nil
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// newHTTPServer sets every bound that net/http leaves open.
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
+	}
+}
+
+// serveHTTP answers on listener until ctx ends, then lets requests in flight finish.
+func serveHTTP(ctx context.Context, listener net.Listener, h http.Handler) error {
+	hs := newHTTPServer(h)
+	done := make(chan error, 1)
+	go func() { done <- hs.Serve(listener) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := hs.Shutdown(drain)
+	<-done // http.ErrServerClosed
+	return err
+}

@@ -1,0 +1,233 @@
+package iam
+
+import (
+	"errors"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// A Call is one authenticated request on its way through a service. It belongs
+// to that request's goroutine.
+type Call struct {
+	Credential *Credential
+	RequestID  string
+	Region     string
+	Now        time.Time
+	SourceIP   string
+	UserAgent  string
+	Referer    string
+	Secure     bool // over TLS
+	Entry      *audit.Entry
+	// Observe is told how long each decision took. Nil ignores it.
+	Observe func(time.Duration)
+
+	request authz.Request // reused from decision to decision
+}
+
+// Account is the caller's account.
+func (c *Call) Account() string { return c.Credential.Account }
+
+// A Query is what one authorization asks.
+type Query struct {
+	Action          policy.Action
+	Resource        string // an ARN, or "*"
+	ResourceAccount string // empty without a resource
+	Guarded         bool   // see authz.Request
+	CrossAccount    bool
+	ResourcePolicy  *policy.Policy
+	Conditions      policy.Context // the service's condition keys; may be nil
+}
+
+// Decide authorizes the caller and notes the decision and its reasons for the
+// audit log. Everything it reads becomes a condition of tx's commit. An error
+// means that no decision could be made, which refuses too. The Request is valid
+// until the next Decide.
+func (c *Call) Decide(tx *store.Tx, q Query) (authz.Decision, *authz.Request, error) {
+	begin := time.Now()
+	caller, policies, err := c.principal(tx)
+	if err != nil {
+		return authz.Decision{}, nil, err
+	}
+	policies.Resource = q.ResourcePolicy
+	c.fill(caller, q)
+	d := authz.Evaluate(&c.request, &policies)
+	if c.Observe != nil {
+		c.Observe(time.Since(begin))
+	}
+	c.note(&d)
+	return d, &c.request, nil
+}
+
+// WouldReach reports how q's resource policy alone answers the caller: whether
+// it denies, and whether it allows by naming the caller or its account.
+func (c *Call) WouldReach(tx *store.Tx, q Query) (policy.Result, error) {
+	caller, err := c.Who(tx)
+	if err != nil {
+		return policy.Result{}, err
+	}
+	c.fill(caller, q)
+	return q.ResourcePolicy.Match(&policy.Request{
+		Action: q.Action, Resource: q.Resource, Who: &c.request.Caller.Principal, Context: &c.request}, nil), nil
+}
+
+func (c *Call) fill(caller authz.Caller, q Query) {
+	c.request = authz.Request{
+		Caller: caller, Action: q.Action, Resource: q.Resource, Guarded: q.Guarded, ResourceAccount: q.ResourceAccount,
+		CrossAccount: q.CrossAccount, Now: c.Now, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
+		Referer: c.Referer, SecureTransport: c.Secure, ServiceCondition: q.Conditions,
+	}
+}
+
+func (c *Call) note(d *authz.Decision) {
+	if c.Entry == nil {
+		return
+	}
+	c.Entry.Claviger.Decisions = append(c.Entry.Claviger.Decisions, audit.Decision{
+		Action: c.request.Action.String(), Resource: c.request.Resource, Outcome: d.Outcome.String(),
+		Layer: d.Layer.String(), By: describe(d.By), Via: describe(d.Via), Missing: d.Missing.String(),
+	})
+}
+
+// describe names a statement: its policy, and its Sid or number.
+func describe(b authz.By) string {
+	s := b.Policy.Statement(b.Ref)
+	if s == nil {
+		return ""
+	}
+	if s.Sid != "" {
+		return b.Policy.Name + "#" + s.Sid
+	}
+	return b.Policy.Name + "#" + strconv.Itoa(int(b.Ref))
+}
+
+// principal reads who the caller is now: a deleted user or role, or a deleted or
+// inactive access key, is nobody.
+func (c *Call) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
+	if s := c.Credential.Session; s != nil {
+		return s.principal(tx)
+	}
+	k, err := store.Get(tx, accessKeyKind, accessKeyKey(c.Credential.AccessKeyID))
+	if errors.Is(err, store.ErrNotFound) || err == nil && !k.Active {
+		return authz.Caller{}, authz.Policies{}, ErrUnknownCredential
+	}
+	if err != nil {
+		return authz.Caller{}, authz.Policies{}, err
+	}
+	if k.User == "" {
+		return rootCaller(k.Account), authz.Policies{}, nil
+	}
+	e, err := entityOf(tx, k.Account, UserClass, k.User, k.UserID)
+	if err != nil {
+		return authz.Caller{}, authz.Policies{}, err
+	}
+	policies, err := entityPolicies(tx, e)
+	return userCaller(e), policies, err
+}
+
+// entityOf finds an entity that must still be the one with the given id.
+func entityOf(tx *store.Tx, account string, c Class, name, id string) (*Entity, error) {
+	e, err := FindEntity(tx, account, c, name)
+	if errors.Is(err, store.ErrNotFound) || err == nil && e.ID != id {
+		return nil, ErrUnknownCredential
+	}
+	return e, err
+}
+
+func rootCaller(account string) authz.Caller {
+	return authz.Caller{
+		Principal: policy.Principal{Kind: policy.RootUser, Partition: Partition, Account: account, ARN: arn.Root(Partition, account)},
+		UserID:    account,
+	}
+}
+
+func userCaller(e *Entity) authz.Caller {
+	return authz.Caller{
+		Principal: policy.Principal{Kind: policy.User, Partition: Partition, Account: e.Account, ARN: e.ARN(),
+			EntityARN: e.ARN(), EntityID: e.ID, Bounded: e.Boundary != ""},
+		UserID: e.ID, UserName: e.Name, Tags: e.TagMap(),
+	}
+}
+
+// entityPolicies collects an entity's policies and boundary.
+func entityPolicies(tx *store.Tx, e *Entity) (p authz.Policies, err error) {
+	if p.Identity, err = identityPolicies(tx, e); err != nil {
+		return p, err
+	}
+	if e.Boundary != "" {
+		p.HasBoundary = true
+		p.Boundary, err = managedPolicy(tx, e.Boundary)
+	}
+	return p, err
+}
+
+// principal is Call.principal for a session.
+func (s *Session) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
+	caller, policies := rootCaller(s.Account), authz.Policies{}
+	if s.EntityID != "" {
+		class := UserClass
+		if s.Kind == policy.RoleSession {
+			class = RoleClass
+		}
+		e, err := entityOf(tx, s.Account, class, s.Entity, s.EntityID)
+		if err != nil {
+			return caller, policies, err
+		}
+		caller = userCaller(e)
+		if policies, err = entityPolicies(tx, e); err != nil {
+			return caller, policies, err
+		}
+	}
+	caller.Kind, caller.TokenIssued, caller.SourceIdentity = s.Kind, s.Issued, s.SourceIdentity
+	switch s.Kind {
+	case policy.RoleSession:
+		caller.ARN = arn.STS(Partition, s.Account, "assumed-role/"+s.Entity+"/"+s.Name)
+		caller.UserID, caller.UserName = s.EntityID+":"+s.Name, ""
+	case policy.FederatedSession:
+		caller.ARN = arn.STS(Partition, s.Account, "federated-user/"+s.Name)
+		caller.UserID, caller.UserName = s.Account+":"+s.Name, ""
+	}
+	caller.Tags = merged(caller.Tags, s.Tags)
+	return caller, policies, s.limit(tx, &policies)
+}
+
+// limit adds the session policies.
+func (s *Session) limit(tx *store.Tx, p *authz.Policies) error {
+	p.HasSession = s.Limited
+	p.Session = append(p.Session, s.compiled...)
+	for _, a := range s.PolicyARNs {
+		m, err := managedPolicy(tx, a)
+		if err != nil {
+			return err
+		}
+		p.Session = append(p.Session, m)
+	}
+	return nil
+}
+
+// merged lays session tags over the entity's; a tag key counts without regard
+// to case.
+func merged(base, over map[string]string) map[string]string {
+	if len(over) == 0 {
+		return base
+	}
+	out := maps.Clone(over)
+	for k, v := range base {
+		if !authz.FoldLookup(over, k).Present {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// Who returns the caller as it is now, without deciding anything.
+func (c *Call) Who(tx *store.Tx) (authz.Caller, error) {
+	caller, _, err := c.principal(tx)
+	return caller, err
+}

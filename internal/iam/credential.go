@@ -1,0 +1,206 @@
+package iam
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json/v2"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/claviger/claviger/internal/material"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// Why credentials are not accepted.
+var (
+	ErrUnknownCredential = errors.New("iam: no such access key, or not with this token, or inactive")
+	ErrExpired           = errors.New("iam: the session has expired")
+)
+
+// An AccessKey is a long-term credential of a user, or of the root user when
+// User is empty.
+type AccessKey struct {
+	ID      string
+	Secret  string
+	Account string
+	User    string // name
+	UserID  string
+	Active  bool
+	Created time.Time
+}
+
+var accessKeyKind = store.Kind[AccessKey]{Tag: 14, Name: "access key"}
+
+func accessKeyKey(id string) string { return "i/key/" + id }
+
+// AddRootKey gives an account's root user an access key, or replaces the one
+// with the same id.
+func AddRootKey(tx *store.Tx, account, id, secret string, now time.Time) error {
+	return store.Put(tx, accessKeyKind, accessKeyKey(id),
+		&AccessKey{ID: id, Secret: secret, Account: account, Active: true, Created: now})
+}
+
+// NewSecret draws a secret access key of 40 characters.
+func NewSecret() string {
+	b, _ := material.Random(30) // never fails
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// NewAccessKeyID draws a long-term access key id.
+func NewAccessKeyID() string { return newID("AKIA", 20) }
+
+// A Session is what temporary credentials stand for. It is complete: the session
+// token is the sealed Session, and nothing about it is stored.
+type Session struct {
+	AccessKeyID string
+	Secret      string
+	Kind        policy.PrincipalKind // RootUser, User, RoleSession or FederatedSession
+	Account     string
+	Entity      string `json:",omitzero"` // name of the role or user behind it; empty for root
+	EntityID    string `json:",omitzero"`
+	EntityARN   string `json:",omitzero"` // as it was at issue, for audit records
+	Name        string `json:",omitzero"` // role session name, or federated user name
+	Issued      time.Time
+	Expires     time.Time
+
+	Limited    bool              `json:",omitzero"` // Policies and PolicyARNs limit it, even when empty
+	Policies   []string          `json:",omitzero"` // session policy documents
+	PolicyARNs []string          `json:",omitzero"`
+	Tags       map[string]string `json:",omitzero"` // session tags
+	Transitive []string          `json:",omitzero"` // tag keys that a further session inherits
+
+	SourceIdentity string `json:",omitzero"`
+
+	compiled []*policy.Policy
+}
+
+const tokenName = "session token"
+
+// maxSessions bounds how many opened session tokens are remembered.
+const maxSessions = 10_000
+
+// A Directory authenticates callers. It is safe for concurrent use.
+type Directory struct {
+	db *store.DB
+
+	mu       sync.RWMutex        // guards sessions
+	sessions map[string]*Session // by token; a token never changes its meaning
+}
+
+// NewDirectory makes a directory over db.
+func NewDirectory(db *store.DB) *Directory {
+	return &Directory{db: db, sessions: map[string]*Session{}}
+}
+
+// Issue completes s with fresh credentials and returns the session token.
+func (d *Directory) Issue(s *Session) (token string, err error) {
+	s.AccessKeyID, s.Secret = newID("ASIA", 20), NewSecret()
+	text, err := json.Marshal(s)
+	if err != nil {
+		return "", err
+	}
+	defer clear(text)
+	sealed, err := d.db.Token(tokenName, text)
+	return base64.StdEncoding.EncodeToString(sealed), err
+}
+
+func (d *Directory) open(token string) (*Session, error) {
+	d.mu.RLock()
+	s := d.sessions[token]
+	d.mu.RUnlock()
+	if s != nil {
+		return s, nil
+	}
+	sealed, err := base64.StdEncoding.DecodeString(token)
+	if err != nil {
+		return nil, ErrUnknownCredential
+	}
+	text, err := d.db.OpenToken(tokenName, sealed)
+	if err != nil {
+		return nil, ErrUnknownCredential
+	}
+	defer clear(text)
+	s = &Session{}
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, ErrUnknownCredential
+	}
+	for _, p := range s.Policies {
+		doc, err := policy.Parse([]byte(p))
+		if err != nil {
+			return nil, err
+		}
+		s.compiled = append(s.compiled, policy.Compile(doc, policy.Identity, "session policy"))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.sessions) >= maxSessions {
+		clear(d.sessions)
+	}
+	d.sessions[strings.Clone(token)] = s
+	return s, nil
+}
+
+// A Credential is an access key that a request names, with its secret. Whoever
+// signed with the secret is the caller.
+type Credential struct {
+	AccessKeyID string
+	Secret      string
+	Account     string
+	Session     *Session // nil for long-term keys
+	user        string   // of a long-term key: user name, empty for root
+	userID      string
+	userARN     string
+}
+
+// Find returns the credential of an access key id, with the session token that
+// came with it. ErrUnknownCredential; ErrExpired only after the caller has
+// verified the signature, from CheckExpiry.
+func (d *Directory) Find(ctx context.Context, accessKeyID, token string) (c *Credential, err error) {
+	if token != "" {
+		s, err := d.open(token)
+		if err != nil {
+			return nil, err
+		}
+		if s.AccessKeyID != accessKeyID {
+			return nil, ErrUnknownCredential
+		}
+		return &Credential{AccessKeyID: s.AccessKeyID, Secret: s.Secret, Account: s.Account, Session: s}, nil
+	}
+	err = d.db.View(ctx, func(tx *store.Tx) error {
+		k, err := store.Get(tx, accessKeyKind, accessKeyKey(accessKeyID))
+		if errors.Is(err, store.ErrNotFound) || err == nil && !k.Active {
+			return ErrUnknownCredential
+		}
+		if err != nil {
+			return err
+		}
+		c = &Credential{AccessKeyID: k.ID, Secret: k.Secret, Account: k.Account, user: k.User, userID: k.UserID}
+		if k.User == "" {
+			return nil
+		}
+		e, err := entityOf(tx, k.Account, UserClass, k.User, k.UserID)
+		if err == nil {
+			c.userARN = e.ARN()
+		}
+		return err
+	})
+	return c, err
+}
+
+// User returns the name and unique id of the user whose long-term key it is;
+// empty for the root user and for sessions.
+func (c *Credential) User() (name, id string) { return c.user, c.userID }
+
+// UserARN is the ARN of that user, as it was when the key was found.
+func (c *Credential) UserARN() string { return c.userARN }
+
+// CheckExpiry refuses a session that is over.
+func (c *Credential) CheckExpiry(now time.Time) error {
+	if c.Session != nil && !now.Before(c.Session.Expires) {
+		return ErrExpired
+	}
+	return nil
+}

@@ -1,0 +1,343 @@
+package iam
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/iamapi"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// Limits of managed policies: characters without white space, and versions.
+const (
+	maxManaged  = 6144
+	maxVersions = 5
+)
+
+func wirePolicy(m *Managed) *iamapi.Policy {
+	p := &iamapi.Policy{
+		PolicyName: &m.Name, PolicyId: &m.ID, Arn: new(m.ARN()), Path: &m.Path, DefaultVersionId: &m.Default,
+		AttachmentCount: new(int32(m.Attachments)), PermissionsBoundaryUsageCount: new(int32(m.Boundaries)),
+		IsAttachable: new(true), CreateDate: model.At(m.Created), UpdateDate: model.At(m.Updated), Tags: wireTags(m.Tags),
+	}
+	if m.Description != "" {
+		p.Description = &m.Description
+	}
+	return p
+}
+
+func wireVersion(m *Managed, v *Version, withDocument bool) iamapi.PolicyVersion {
+	out := iamapi.PolicyVersion{VersionId: &v.ID, IsDefaultVersion: new(v.ID == m.Default), CreateDate: model.At(v.Created)}
+	if withDocument {
+		out.Document = escaped(v.Document)
+	}
+	return out
+}
+
+func managedDocument(text string) error {
+	if size(text) > maxManaged {
+		return iamapi.LimitExceededException("Cannot exceed quota for PolicySize: 6144")
+	}
+	_, err := document(text, policy.Identity)
+	return err
+}
+
+// addVersion makes text the newest version.
+func (m *Managed) addVersion(text string, call *Call, makeDefault bool) *Version {
+	m.LastVersion++
+	m.Versions = append(m.Versions, Version{fmt.Sprintf("v%d", m.LastVersion), text, call.Now})
+	v := &m.Versions[len(m.Versions)-1]
+	if makeDefault {
+		m.Default = v.ID
+	}
+	m.Updated = call.Now
+	return v
+}
+
+// CreatePolicy makes a customer managed policy.
+func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.CreatePolicyRequest) (*iamapi.CreatePolicyResponse, error) {
+	var out iamapi.CreatePolicyResponse
+	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
+		m := &Managed{Account: call.Account(), Name: *in.PolicyName, Path: model.Or(in.Path, "/"), ID: newID("ANPA", 21),
+			Description: model.Value(in.Description), Created: call.Now}
+		if err := s.allow(tx, call, policy.MustAction("iam:CreatePolicy"), m.ARN(), &conditions{request: in.Tags}); err != nil {
+			return err
+		}
+		if err := managedDocument(*in.PolicyDocument); err != nil {
+			return err
+		}
+		key := managedKey(m.Account, m.Name)
+		if _, err := store.Get(tx, managedKind, key); err == nil {
+			return iamapi.EntityAlreadyExistsException("A policy called " + m.Name + " already exists. Duplicate names are not allowed.")
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		var err error
+		if m.Tags, err = addTags(nil, in.Tags); err != nil {
+			return err
+		}
+		m.addVersion(*in.PolicyDocument, call, true)
+		out.Policy = wirePolicy(m)
+		return store.Put(tx, managedKind, key, m)
+	})
+	return &out, err
+}
+
+// managed loads the policy a request names, after the caller was allowed to act on it.
+func (s *Service) managed(tx *store.Tx, call *Call, action, policyARN string) (*Managed, error) {
+	if err := s.allow(tx, call, policy.MustAction(action), policyARN, nil); err != nil {
+		return nil, err
+	}
+	m, err := findManaged(tx, policyARN)
+	if errors.Is(err, store.ErrNotFound) || err == nil && m.Account != "" && m.Account != call.Account() {
+		return nil, iamapi.NoSuchEntityException("Policy " + policyARN + " was not found.")
+	}
+	return m, err
+}
+
+// changeManaged edits a customer managed policy in a transaction.
+func (s *Service) changeManaged(ctx context.Context, call *Call, action, policyARN string, edit func(*store.Tx, *Managed) error) error {
+	return call.Update(ctx, s.db, func(tx *store.Tx) error {
+		m, err := s.managed(tx, call, action, policyARN)
+		if err != nil {
+			return err
+		}
+		if m.Account == "" {
+			return AccessDenied("Cannot update a policy that AWS manages.")
+		}
+		key := managedKey(m.Account, m.Name)
+		if m, err = store.Edit(tx, managedKind, key); err != nil {
+			return err
+		}
+		if err := edit(tx, m); err != nil {
+			return err
+		}
+		return store.Put(tx, managedKind, key, m)
+	})
+}
+
+func (s *Service) readManaged(ctx context.Context, call *Call, action, policyARN string, show func(*store.Tx, *Managed) error) error {
+	return s.db.View(ctx, func(tx *store.Tx) error {
+		m, err := s.managed(tx, call, action, policyARN)
+		if err != nil {
+			return err
+		}
+		return show(tx, m)
+	})
+}
+
+// GetPolicy shows a managed policy.
+func (s *Service) GetPolicy(ctx context.Context, call *Call, in *iamapi.GetPolicyRequest) (*iamapi.GetPolicyResponse, error) {
+	var out iamapi.GetPolicyResponse
+	err := s.readManaged(ctx, call, "iam:GetPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		out.Policy = wirePolicy(m)
+		return nil
+	})
+	return &out, err
+}
+
+// ListPolicies lists managed policies: AWS's, the account's own, or both.
+func (s *Service) ListPolicies(ctx context.Context, call *Call, in *iamapi.ListPoliciesRequest) (*iamapi.ListPoliciesResponse, error) {
+	out := &iamapi.ListPoliciesResponse{Policies: []iamapi.Policy{}}
+	p, err := newPage(in.Marker, in.MaxItems)
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		path := model.Or(in.PathPrefix, "/")
+		if err := s.allow(tx, call, policy.MustAction("iam:ListPolicies"), arn.IAM(Partition, call.Account(), "policy"+path), nil); err != nil {
+			return err
+		}
+		var found []*Managed
+		if scope := model.Or(in.Scope, "All"); scope != "Local" {
+			found = slices.SortedFunc(maps.Values(awsManaged), func(a, b *Managed) int { return cmp.Compare(a.Name, b.Name) })
+		}
+		if model.Or(in.Scope, "All") != "AWS" {
+			own, err := scan(tx, managedKind, managedPrefix(call.Account()), page{n: 1 << 20}, func(*Managed) bool { return true })
+			if err != nil {
+				return err
+			}
+			found = append(found, own...)
+		}
+		found = slices.DeleteFunc(found, func(m *Managed) bool {
+			return !strings.HasPrefix(m.Path, path) || model.Value(in.OnlyAttached) && m.Attachments == 0 || listKey(m) <= p.after
+		})
+		found, out.IsTruncated, out.Marker = cut(p, found, listKey)
+		out.Policies = out.Policies[:0]
+		for _, m := range found {
+			w := wirePolicy(m)
+			w.Description, w.Tags = nil, nil
+			out.Policies = append(out.Policies, *w)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// listKey orders policies: AWS's first, then the account's own, each by name.
+func listKey(m *Managed) string {
+	if m.Account == "" {
+		return "0/" + m.Name
+	}
+	return "1/" + strings.ToLower(m.Name)
+}
+
+// DeletePolicy removes a policy that is attached nowhere and has one version.
+func (s *Service) DeletePolicy(ctx context.Context, call *Call, in *iamapi.DeletePolicyRequest) (*struct{}, error) {
+	return nil, call.Update(ctx, s.db, func(tx *store.Tx) error {
+		m, err := s.managed(tx, call, "iam:DeletePolicy", *in.PolicyArn)
+		switch {
+		case err != nil:
+			return err
+		case m.Account == "":
+			return AccessDenied("Cannot delete a policy that AWS manages.")
+		case m.Attachments > 0 || m.Boundaries > 0:
+			return iamapi.DeleteConflictException("Cannot delete a policy attached to entities.")
+		case len(m.Versions) > 1:
+			return iamapi.DeleteConflictException("This policy has more than one version. Before you delete a policy, you must delete the policy's versions. " +
+				"The default version is deleted with the policy.")
+		}
+		tx.Delete(managedKey(m.Account, m.Name))
+		return nil
+	})
+}
+
+// CreatePolicyVersion adds a version.
+func (s *Service) CreatePolicyVersion(ctx context.Context, call *Call, in *iamapi.CreatePolicyVersionRequest) (*iamapi.CreatePolicyVersionResponse, error) {
+	var out iamapi.CreatePolicyVersionResponse
+	err := s.changeManaged(ctx, call, "iam:CreatePolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		if err := managedDocument(*in.PolicyDocument); err != nil {
+			return err
+		}
+		if len(m.Versions) == maxVersions {
+			return iamapi.LimitExceededException("A managed policy can have up to 5 versions. Before you create a new version, you must delete an existing version.")
+		}
+		v := m.addVersion(*in.PolicyDocument, call, model.Value(in.SetAsDefault))
+		out.PolicyVersion = new(wireVersion(m, v, false))
+		return nil
+	})
+	return &out, err
+}
+
+func noVersion(policyARN, id string) error {
+	return iamapi.NoSuchEntityException("Policy " + policyARN + " version " + id + " does not exist or is not attachable.")
+}
+
+// GetPolicyVersion shows one version with its document.
+func (s *Service) GetPolicyVersion(ctx context.Context, call *Call, in *iamapi.GetPolicyVersionRequest) (*iamapi.GetPolicyVersionResponse, error) {
+	var out iamapi.GetPolicyVersionResponse
+	err := s.readManaged(ctx, call, "iam:GetPolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		v := m.version(*in.VersionId)
+		if v == nil {
+			return noVersion(*in.PolicyArn, *in.VersionId)
+		}
+		out.PolicyVersion = new(wireVersion(m, v, true))
+		return nil
+	})
+	return &out, err
+}
+
+// ListPolicyVersions lists versions, the newest first.
+func (s *Service) ListPolicyVersions(ctx context.Context, call *Call, in *iamapi.ListPolicyVersionsRequest) (*iamapi.ListPolicyVersionsResponse, error) {
+	out := &iamapi.ListPolicyVersionsResponse{IsTruncated: new(false)}
+	err := s.readManaged(ctx, call, "iam:ListPolicyVersions", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		out.Versions = []iamapi.PolicyVersion{}
+		for i := range slices.Backward(m.Versions) {
+			out.Versions = append(out.Versions, wireVersion(m, &m.Versions[i], false))
+		}
+		return nil
+	})
+	return out, err
+}
+
+// DeletePolicyVersion removes a version that is not the default.
+func (s *Service) DeletePolicyVersion(ctx context.Context, call *Call, in *iamapi.DeletePolicyVersionRequest) (*struct{}, error) {
+	return nil, s.changeManaged(ctx, call, "iam:DeletePolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		switch {
+		case m.version(*in.VersionId) == nil:
+			return noVersion(*in.PolicyArn, *in.VersionId)
+		case m.Default == *in.VersionId:
+			return iamapi.DeleteConflictException("Cannot delete the default version of a policy.")
+		}
+		m.Versions = slices.DeleteFunc(m.Versions, func(v Version) bool { return v.ID == *in.VersionId })
+		return nil
+	})
+}
+
+// SetDefaultPolicyVersion makes another version the one in force.
+func (s *Service) SetDefaultPolicyVersion(ctx context.Context, call *Call, in *iamapi.SetDefaultPolicyVersionRequest) (*struct{}, error) {
+	return nil, s.changeManaged(ctx, call, "iam:SetDefaultPolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		if m.version(*in.VersionId) == nil {
+			return noVersion(*in.PolicyArn, *in.VersionId)
+		}
+		m.Default, m.Updated = *in.VersionId, call.Now
+		return nil
+	})
+}
+
+// ListEntitiesForPolicy lists whom a policy is attached to.
+func (s *Service) ListEntitiesForPolicy(ctx context.Context, call *Call, in *iamapi.ListEntitiesForPolicyRequest) (*iamapi.ListEntitiesForPolicyResponse, error) {
+	out := &iamapi.ListEntitiesForPolicyResponse{IsTruncated: new(false)}
+	err := s.readManaged(ctx, call, "iam:ListEntitiesForPolicy", *in.PolicyArn, func(tx *store.Tx, m *Managed) error {
+		out.PolicyGroups, out.PolicyUsers, out.PolicyRoles = []iamapi.PolicyGroup{}, []iamapi.PolicyUser{}, []iamapi.PolicyRole{}
+		usage := model.Or(in.PolicyUsageFilter, "PermissionsPolicy")
+		for _, c := range []Class{GroupClass, UserClass, RoleClass} {
+			holders, err := scan(tx, entityKind, entityPrefix(call.Account(), c), page{n: 1 << 20}, func(e *Entity) bool {
+				uses := slices.Contains(e.Attached, m.ARN())
+				if usage == "PermissionsBoundary" {
+					uses = e.Boundary == m.ARN()
+				}
+				return uses && strings.HasPrefix(e.Path, model.Or(in.PathPrefix, "/"))
+			})
+			if err != nil {
+				return err
+			}
+			for _, e := range holders {
+				switch c {
+				case GroupClass:
+					out.PolicyGroups = append(out.PolicyGroups, iamapi.PolicyGroup{GroupName: &e.Name, GroupId: &e.ID})
+				case UserClass:
+					out.PolicyUsers = append(out.PolicyUsers, iamapi.PolicyUser{UserName: &e.Name, UserId: &e.ID})
+				case RoleClass:
+					out.PolicyRoles = append(out.PolicyRoles, iamapi.PolicyRole{RoleName: &e.Name, RoleId: &e.ID})
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// TagPolicy sets tags of a policy.
+func (s *Service) TagPolicy(ctx context.Context, call *Call, in *iamapi.TagPolicyRequest) (*struct{}, error) {
+	return nil, s.changeManaged(ctx, call, "iam:TagPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) (err error) {
+		m.Tags, err = addTags(m.Tags, in.Tags)
+		return err
+	})
+}
+
+// UntagPolicy removes tags of a policy.
+func (s *Service) UntagPolicy(ctx context.Context, call *Call, in *iamapi.UntagPolicyRequest) (*struct{}, error) {
+	return nil, s.changeManaged(ctx, call, "iam:UntagPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		m.Tags = removeTags(m.Tags, in.TagKeys)
+		return nil
+	})
+}
+
+// ListPolicyTags lists the tags of a policy.
+func (s *Service) ListPolicyTags(ctx context.Context, call *Call, in *iamapi.ListPolicyTagsRequest) (*iamapi.ListPolicyTagsResponse, error) {
+	out := &iamapi.ListPolicyTagsResponse{IsTruncated: new(false)}
+	err := s.readManaged(ctx, call, "iam:ListPolicyTags", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		out.Tags = append([]iamapi.Tag{}, wireTags(m.Tags)...)
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,105 @@
+package kms
+
+import (
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+func accessDenied(text string) *model.Fault {
+	return model.NewFault("AccessDeniedException", 400, text)
+}
+
+// actions are the KMS actions by the name of their operation.
+var actions = func() map[string]policy.Action {
+	m := map[string]policy.Action{}
+	for _, name := range kmsapi.Operations {
+		if a, ok := policy.ActionNamed("kms:" + name); ok {
+			m[name] = a
+		}
+	}
+	m["ReEncryptFrom"], m["ReEncryptTo"] = policy.MustAction("kms:ReEncryptFrom"), policy.MustAction("kms:ReEncryptTo")
+	return m
+}()
+
+// crossAccount are the actions that may work on another account's key (AUTH-4.3).
+var crossAccount = func() (set policy.ActionSet) {
+	for _, name := range []string{
+		"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
+		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "Sign", "Verify",
+		"DeriveSharedSecret", "DescribeKey", "GetKeyRotationStatus", "GetPublicKey", "CreateGrant", "ListGrants",
+		"RetireGrant", "RevokeGrant", "Encapsulate", "Decapsulate",
+	} {
+		set.Add(policy.MustAction("kms:" + name))
+	}
+	return set
+}()
+
+// authorize asks the key's policy, and all that it lets in, whether the caller
+// may perform the action on the target, and returns the key. A key that does
+// not exist is told only to callers of its own account whose identity policies
+// would let them.
+func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *conditions) (*Key, error) {
+	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: crossAccount.Has(action), Conditions: c}
+	if t.key != nil {
+		c.key = t.key
+		q.Guarded, q.ResourcePolicy = true, t.key.policy
+	}
+	c.requestAlias = t.alias
+	d, req, err := call.Decide(tx, q)
+	switch {
+	case err != nil:
+		return nil, err
+	case !d.Allowed():
+		return nil, accessDenied(refusal(&d, req, t))
+	case t.key == nil:
+		return nil, kmsapi.NotFoundException("Key '" + t.arn + "' does not exist")
+	default:
+		return t.key, nil
+	}
+}
+
+// refusal words a denial. Whatever the key's side of another account does not
+// allow is masked, as is a ciphertext whose key is not known (errors.md §3.2).
+func refusal(d *authz.Decision, req *authz.Request, t target) string {
+	foreign := t.account != req.Caller.Account
+	ownSide := d.Via.Ref != 0 || d.Layer == authz.IdentityLayer || d.Layer == authz.BoundaryLayer ||
+		d.Layer == authz.SessionLayer || d.Layer == authz.SCPLayer || d.Missing == authz.SCPLayer
+	if t.key != nil && (!foreign || ownSide) || t.key == nil && !foreign && !t.cipher {
+		return d.Refusal(req)
+	}
+	resource := "resource: " + t.arn
+	if t.cipher {
+		resource = "the resource associated with this ciphertext"
+	}
+	return "User: " + req.Caller.ARN + " is not authorized to perform: " + req.Action.String() + " on " + resource +
+		" because the resource does not exist in this Region, no resource-based policies allow access, " +
+		"or a resource-based policy explicitly denies access"
+}
+
+// allowed asks the caller's identity policies alone, for what has no key:
+// resource is "*" or an alias ARN.
+func allowed(tx *store.Tx, call *iam.Call, action policy.Action, resource string, c *conditions) error {
+	d, req, err := call.Decide(tx, iam.Query{Action: action, Resource: resource, ResourceAccount: call.Account(), Conditions: c})
+	if err == nil && !d.Allowed() {
+		err = accessDenied(d.Refusal(req))
+	}
+	return err
+}
+
+// managed finds the key an operation manages, authorizes the operation of that
+// name and checks that the key's state admits it.
+func managed(tx *store.Tx, call *iam.Call, operation, identifier string, aliases aliasForms, c *conditions) (*Key, error) {
+	t, err := resolve(tx, call, identifier, aliases)
+	if err != nil {
+		return nil, err
+	}
+	key, err := authorize(tx, call, actions[operation], t, c)
+	if err != nil {
+		return nil, err
+	}
+	return key, key.admits(operation)
+}

@@ -1,0 +1,138 @@
+package kms
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// conditions are the KMS condition keys of one request (condition-keys.md §2).
+// A member at its zero value is a key the request does not have. What is not
+// here does not exist for the operations there are.
+type conditions struct {
+	key               *Key // nil for actions without a key resource
+	requestAlias      string
+	algorithm         string            // kms:EncryptionAlgorithm
+	encryptionContext map[string]string // nil when absent or empty
+	sameKey           *bool             // kms:ReEncryptOnSameKey
+	bypass            *bool             // as sent
+	window            *int32            // days, with the default
+	requestTags       []kmsapi.Tag
+	tagKeys           []string
+	create            *kmsapi.CreateKeyRequest // with defaults filled in
+}
+
+// Lookup answers a condition key of the service.
+func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
+	switch key.ID {
+	case policy.KeyKMSRequestAlias:
+		return optional(c.requestAlias)
+	case policy.KeyKMSEncryptionAlgorithm:
+		return optional(c.algorithm)
+	case policy.KeyKMSEncryptionContext:
+		return authz.FoldLookup(c.encryptionContext, key.Suffix)
+	case policy.KeyKMSEncryptionContextKeys:
+		return many(slices.Sorted(maps.Keys(c.encryptionContext)))
+	case policy.KeyKMSReEncryptOnSameKey:
+		return truth(c.sameKey)
+	case policy.KeyKMSBypassPolicyLockoutSafetyCheck:
+		return truth(c.bypass)
+	case policy.KeyKMSScheduleKeyDeletionPendingWindowInDays:
+		if c.window != nil {
+			return policy.One(strconv.Itoa(int(*c.window)))
+		}
+	case policy.KeyRequestTag:
+		for _, t := range c.requestTags {
+			if strings.EqualFold(*t.TagKey, key.Suffix) {
+				return policy.One(*t.TagValue)
+			}
+		}
+	case policy.KeyTagKeys:
+		keys := slices.Clone(c.tagKeys)
+		for _, t := range c.requestTags {
+			keys = append(keys, *t.TagKey)
+		}
+		return many(keys)
+	default:
+		if c.create != nil {
+			return c.ofCreation(key)
+		}
+		return c.ofKey(key)
+	}
+	return policy.Value{}
+}
+
+// ofKey answers the keys that are properties of the KMS key (AUTH-8.16).
+func (c *conditions) ofKey(key policy.ConditionKey) policy.Value {
+	if c.key == nil {
+		return policy.Value{}
+	}
+	switch key.ID {
+	case policy.KeyKMSKeySpec, policy.KeyKMSCustomerMasterKeySpec:
+		return optional(c.key.Spec)
+	case policy.KeyKMSKeyUsage, policy.KeyKMSCustomerMasterKeyUsage:
+		return optional(c.key.Usage)
+	case policy.KeyKMSKeyOrigin:
+		return optional(c.key.Origin)
+	case policy.KeyKMSMultiRegion:
+		return policy.Truth(c.key.MultiRegion)
+	case policy.KeyKMSMultiRegionKeyType:
+		if c.key.MultiRegion {
+			return policy.One(kmsapi.MultiRegionKeyTypePrimary)
+		}
+	case policy.KeyKMSResourceAliases:
+		return many(c.key.Aliases)
+	case policy.KeyResourceTag, policy.KeyKMSResourceTag:
+		for _, t := range c.key.Tags {
+			if strings.EqualFold(t.Key, key.Suffix) {
+				return policy.One(t.Value)
+			}
+		}
+	}
+	return policy.Value{}
+}
+
+// ofCreation answers the same for CreateKey, from the request.
+func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
+	switch key.ID {
+	case policy.KeyKMSKeySpec, policy.KeyKMSCustomerMasterKeySpec:
+		return optional(*c.create.KeySpec)
+	case policy.KeyKMSKeyUsage, policy.KeyKMSCustomerMasterKeyUsage:
+		return optional(*c.create.KeyUsage)
+	case policy.KeyKMSKeyOrigin:
+		return optional(*c.create.Origin)
+	case policy.KeyKMSMultiRegion:
+		return truth(c.create.MultiRegion)
+	case policy.KeyKMSMultiRegionKeyType:
+		if *c.create.MultiRegion {
+			return policy.One(kmsapi.MultiRegionKeyTypePrimary)
+		}
+	}
+	return policy.Value{}
+}
+
+func optional(s string) policy.Value {
+	if s == "" {
+		return policy.Value{}
+	}
+	return policy.One(s)
+}
+
+func many(list []string) policy.Value {
+	if len(list) == 0 {
+		return policy.Value{}
+	}
+	return policy.Many(list)
+}
+
+func truth(b *bool) policy.Value {
+	if b == nil {
+		return policy.Value{}
+	}
+	return policy.Truth(*b)
+}

@@ -1,0 +1,161 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// change edits the key an operation manages, in a transaction.
+func (s *Service) change(ctx context.Context, call *iam.Call, operation, identifier string, c *conditions, edit func(*store.Tx, *Key) error) error {
+	return call.Update(ctx, s.db, func(tx *store.Tx) error {
+		key, err := managed(tx, call, operation, identifier, noAlias, c)
+		if err != nil {
+			return err
+		}
+		k, err := editable(tx, key)
+		if err != nil {
+			return err
+		}
+		if err := edit(tx, k); err != nil {
+			return err
+		}
+		return putKey(tx, k)
+	})
+}
+
+// EnableKey makes a disabled key usable.
+func (s *Service) EnableKey(ctx context.Context, call *iam.Call, in *kmsapi.EnableKeyRequest) (*struct{}, error) {
+	return nil, s.change(ctx, call, "EnableKey", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
+		k.State = kmsapi.KeyStateEnabled
+		return nil
+	})
+}
+
+// DisableKey makes a key unusable until it is enabled.
+func (s *Service) DisableKey(ctx context.Context, call *iam.Call, in *kmsapi.DisableKeyRequest) (*struct{}, error) {
+	return nil, s.change(ctx, call, "DisableKey", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
+		k.State = kmsapi.KeyStateDisabled
+		return nil
+	})
+}
+
+// UpdateKeyDescription replaces the description.
+func (s *Service) UpdateKeyDescription(ctx context.Context, call *iam.Call, in *kmsapi.UpdateKeyDescriptionRequest) (*struct{}, error) {
+	return nil, s.change(ctx, call, "UpdateKeyDescription", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
+		k.Description = *in.Description
+		return nil
+	})
+}
+
+// Days of the waiting period before a deletion.
+const (
+	minWindow     = 7
+	defaultWindow = 30
+	maxWindow     = 30
+)
+
+// A due record says that a key's waiting period ends; its key begins with when.
+type due struct {
+	Region, Account, KeyID string
+}
+
+var dueKind = store.Kind[due]{Tag: 33, Name: "due deletion"}
+
+const duePrefix = "due/"
+
+func dueKey(k *Key) string {
+	return fmt.Sprintf("%s%012d/%s/%s/%s", duePrefix, k.Deletion.Unix(), k.Region, k.Account, k.ID)
+}
+
+// ScheduleKeyDeletion begins the waiting period, at whose end the key, its
+// material, aliases and policy vanish.
+func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *iam.Call, in *kmsapi.ScheduleKeyDeletionRequest) (*kmsapi.ScheduleKeyDeletionResponse, error) {
+	days := model.Or(in.PendingWindowInDays, defaultWindow)
+	if days < minWindow || days > maxWindow {
+		return nil, validation(fmt.Sprintf("PendingWindowInDays should be between 7 and 30, but it is %d", days))
+	}
+	var out kmsapi.ScheduleKeyDeletionResponse
+	err := s.change(ctx, call, "ScheduleKeyDeletion", *in.KeyId, &conditions{window: &days}, func(tx *store.Tx, k *Key) error {
+		k.State = kmsapi.KeyStatePendingDeletion
+		k.Deletion = call.Now.Add(time.Duration(days) * 24 * time.Hour)
+		out = kmsapi.ScheduleKeyDeletionResponse{
+			KeyId: new(k.ARN()), DeletionDate: model.At(k.Deletion), KeyState: &k.State, PendingWindowInDays: &days}
+		return store.Put(tx, dueKind, dueKey(k), &due{k.Region, k.Account, k.ID})
+	})
+	return &out, err
+}
+
+// CancelKeyDeletion ends the waiting period; the key is disabled then.
+func (s *Service) CancelKeyDeletion(ctx context.Context, call *iam.Call, in *kmsapi.CancelKeyDeletionRequest) (*kmsapi.CancelKeyDeletionResponse, error) {
+	var out kmsapi.CancelKeyDeletionResponse
+	err := s.change(ctx, call, "CancelKeyDeletion", *in.KeyId, &conditions{}, func(tx *store.Tx, k *Key) error {
+		tx.Delete(dueKey(k))
+		k.State, k.Deletion = kmsapi.KeyStateDisabled, time.Time{}
+		out.KeyId = new(k.ARN())
+		return nil
+	})
+	return &out, err
+}
+
+// sweep removes the keys whose waiting period is over.
+func (s *Service) sweep(ctx context.Context, now time.Time) error {
+	for {
+		var ripe []store.Entry[due]
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			ripe, err = store.List(tx, dueKind, duePrefix, "", 100)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		removed := 0
+		for _, e := range ripe {
+			if e.Key >= fmt.Sprintf("%s%012d", duePrefix, now.Unix()+1) {
+				break
+			}
+			if err := s.db.Update(ctx, func(tx *store.Tx) error { return s.expunge(tx, e, now) }); err != nil {
+				return err
+			}
+			removed++
+		}
+		if removed < 100 {
+			return nil
+		}
+	}
+}
+
+// expunge removes one key and all that hangs on it, unless its deletion was
+// cancelled meanwhile.
+func (s *Service) expunge(tx *store.Tx, e store.Entry[due], now time.Time) error {
+	d, err := store.Get(tx, dueKind, e.Key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	at := keyKey(d.Region, d.Account, d.KeyID)
+	key, err := store.Get(tx, keyKind, at)
+	tx.Delete(e.Key)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range key.Aliases {
+		tx.Delete(aliasKey(d.Region, d.Account, name))
+	}
+	tx.Delete(materialKey(key, key.MaterialID))
+	tx.Delete(at)
+	s.config.Logger.Info("removed a key whose waiting period is over", "key", strings.TrimPrefix(at, "k/"))
+	return nil
+}

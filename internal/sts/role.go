@@ -1,0 +1,198 @@
+package sts
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/stsapi"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// AssumeRole makes a session of a role. The role's trust policy decides as a key
+// policy does: it names the caller, or lets the identity policies of the
+// caller's account decide.
+func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.AssumeRoleRequest) (*stsapi.AssumeRoleResponse, error) {
+	if in.SerialNumber != nil || in.TokenCode != nil {
+		return nil, iam.AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	}
+	session := &iam.Session{Kind: policy.RoleSession, Name: *in.RoleSessionName, Issued: call.Now, SourceIdentity: model.Value(in.SourceIdentity)}
+	inherited := map[string]string{}
+	err := s.db.View(ctx, func(tx *store.Tx) error {
+		role, err := s.assumable(tx, call, in)
+		if err != nil {
+			return err
+		}
+		session.Account, session.Entity, session.EntityID, session.EntityARN = role.Account, role.Name, role.ID, role.ARN()
+		seconds, err := duration(call, in.DurationSeconds, role.MaxSession)
+		if err != nil {
+			return err
+		}
+		session.Expires = call.Now.Add(time.Duration(seconds) * time.Second)
+		session.Policies, session.PolicyARNs = nil, nil
+		return limit(tx, session, in.Policy, in.PolicyArns)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if from := call.Credential.Session; from != nil {
+		session.SourceIdentity = model.Or(in.SourceIdentity, from.SourceIdentity)
+		for _, k := range from.Transitive {
+			inherited[k] = from.Tags[k]
+		}
+		session.Transitive = slices.Clone(from.Transitive)
+	}
+	if session.Tags, err = sessionTags(in.Tags, inherited); err != nil {
+		return nil, err
+	}
+	if err := transitive(session, in.TransitiveTagKeys); err != nil {
+		return nil, err
+	}
+	c, err := s.issue(session)
+	out := &stsapi.AssumeRoleResponse{Credentials: c, PackedPolicySize: packed(session), AssumedRoleUser: &stsapi.AssumedRoleUser{
+		Arn:           new(arn.STS(iam.Partition, session.Account, "assumed-role/"+session.Entity+"/"+session.Name)),
+		AssumedRoleId: new(session.EntityID + ":" + session.Name)}}
+	if session.SourceIdentity != "" {
+		out.SourceIdentity = &session.SourceIdentity
+	}
+	return out, err
+}
+
+// transitive notes which tags go on to further sessions.
+func transitive(s *iam.Session, keys []string) error {
+	for _, k := range keys {
+		if _, ok := s.Tags[k]; !ok {
+			return iam.ValidationError("The specified transitive tag key must be included in the requested tags.")
+		}
+		if !slices.Contains(s.Transitive, k) {
+			s.Transitive = append(s.Transitive, k)
+		}
+	}
+	return nil
+}
+
+// duration is how long the session lasts, in seconds.
+func duration(call *iam.Call, asked *int32, longest int32) (int32, error) {
+	if s := call.Credential.Session; s != nil && s.Kind == policy.RoleSession && model.Value(asked) > maxChained {
+		return 0, iam.ValidationError("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
+	}
+	seconds := model.Or(asked, defaultRole)
+	if asked != nil && seconds > longest {
+		return 0, iam.ValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+	}
+	return min(seconds, longest), nil
+}
+
+// assumable finds the role if the caller may assume it. A role that does not
+// exist and one that may not be assumed are refused alike.
+func (s *Service) assumable(tx *store.Tx, call *iam.Call, in *stsapi.AssumeRoleRequest) (*iam.Entity, error) {
+	c := &conditions{tags: in.Tags, transitive: in.TransitiveTagKeys, externalID: model.Value(in.ExternalId), sessionName: *in.RoleSessionName,
+		sourceIdentity: model.Value(in.SourceIdentity)}
+	caller, err := call.Who(tx)
+	if err != nil {
+		return nil, err
+	}
+	if caller.Kind == policy.RootUser {
+		return nil, iam.AccessDenied("Roles may not be assumed by root accounts.")
+	}
+	role, err := roleNamed(tx, *in.RoleArn)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	actions := []string{"sts:AssumeRole"}
+	if len(in.Tags) > 0 {
+		actions = append(actions, "sts:TagSession")
+	}
+	if in.SourceIdentity != nil {
+		actions = append(actions, "sts:SetSourceIdentity")
+	}
+	for _, action := range actions {
+		if err := s.trusts(tx, call, action, *in.RoleArn, role, c); err != nil {
+			return nil, err
+		}
+	}
+	if s := call.Credential.Session; s != nil && s.Kind == policy.FederatedSession {
+		return nil, iam.AccessDenied("User: " + caller.ARN + " is not authorized to perform: sts:AssumeRole on resource: " + *in.RoleArn)
+	}
+	return role, nil
+}
+
+func (s *Service) trusts(tx *store.Tx, call *iam.Call, action, roleARN string, role *iam.Entity, c *conditions) error {
+	q := iam.Query{Action: policy.MustAction(action), Resource: roleARN, Guarded: true, CrossAccount: true, Conditions: c, ResourceAccount: call.Account()}
+	if role != nil {
+		q.ResourcePolicy, q.ResourceAccount = role.TrustPolicy(), role.Account
+	}
+	d, req, err := call.Decide(tx, q)
+	if err == nil && !d.Allowed() {
+		plain := authz.Decision{} // STS does not say why
+		err = iam.AccessDenied(plain.Refusal(req))
+	}
+	return err
+}
+
+func roleNamed(tx *store.Tx, roleARN string) (*iam.Entity, error) {
+	a, err := arn.Parse(roleARN)
+	if err != nil || !strings.HasPrefix(a.Resource, "role/") {
+		return nil, iam.ValidationError(roleARN + " is invalid")
+	}
+	name := a.Resource[strings.LastIndexByte(a.Resource, '/')+1:]
+	role, err := iam.FindEntity(tx, a.Account, iam.RoleClass, name)
+	if err == nil && role.ARN() != roleARN {
+		return nil, store.ErrNotFound
+	}
+	return role, err
+}
+
+// conditions are the STS condition keys of one request.
+type conditions struct {
+	tags           []stsapi.Tag
+	transitive     []string
+	externalID     string
+	sessionName    string
+	sourceIdentity string
+}
+
+// Lookup answers sts: and tag keys.
+func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
+	switch key.ID {
+	case policy.KeySTSExternalID:
+		return present(c.externalID)
+	case policy.KeySTSRoleSessionName:
+		return present(c.sessionName)
+	case policy.KeySTSSourceIdentity:
+		return present(c.sourceIdentity)
+	case policy.KeySTSTransitiveTagKeys:
+		if len(c.transitive) > 0 {
+			return policy.Many(c.transitive)
+		}
+	case policy.KeyRequestTag:
+		for _, t := range c.tags {
+			if strings.EqualFold(*t.Key, key.Suffix) {
+				return policy.One(*t.Value)
+			}
+		}
+	case policy.KeyTagKeys:
+		var keys []string
+		for _, t := range c.tags {
+			keys = append(keys, *t.Key)
+		}
+		if keys != nil {
+			return policy.Many(keys)
+		}
+	}
+	return policy.Value{}
+}
+
+func present(s string) policy.Value {
+	if s == "" {
+		return policy.Value{}
+	}
+	return policy.One(s)
+}

@@ -1,0 +1,261 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"uuid"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/sigv4"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/sts"
+)
+
+// MaxBody is the longest request body, in bytes. A longer one is answered with
+// 413 and not read to its end.
+const MaxBody = 1 << 20
+
+// A Config says what a Server serves. All members but Logger and Metrics must
+// be set.
+type Config struct {
+	DB        *store.DB
+	Directory *iam.Directory
+	KMS       *kms.Service
+	IAM       *iam.Service
+	STS       *sts.Service
+	Log       *audit.Log
+	// Logger is told of internal errors. Nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// A Server answers requests for every service. It is safe for concurrent use.
+type Server struct {
+	config   Config
+	services []*service
+	keys     sigv4.KeyCache
+	metrics  *metricSet
+}
+
+// NewServer makes a Server.
+func NewServer(c Config) *Server {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	s := &Server{config: c, services: services(c)}
+	s.metrics = newMetricSet(c, s.services)
+	return s
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/healthz":
+		writeText(w, http.StatusOK, "ok\n")
+	case "/readyz":
+		s.ready(w)
+	case "/metrics":
+		s.metrics.write(w)
+	default:
+		s.serveAPI(w, r)
+	}
+}
+
+// ready says whether requests can be served: the audit log must be writable.
+func (s *Server) ready(w http.ResponseWriter) {
+	if err := s.config.Log.Err(); err != nil {
+		writeText(w, http.StatusServiceUnavailable, "the audit log cannot be written\n")
+		return
+	}
+	writeText(w, http.StatusOK, "ok\n")
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the client is gone if this fails
+}
+
+// An exchange is one request and what has become of it.
+type exchange struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	begin     time.Time
+	requestID string
+	body      []byte
+	form      url.Values // Query protocol
+	service   *service
+	operation *operation
+}
+
+// serveAPI walks a request through: read, route, authenticate, run, record,
+// answer.
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String()}
+	var err error
+	if x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
+		x.unreadable(err)
+		return
+	}
+	if err = s.route(x); err == nil {
+		err = s.run(x)
+	}
+	if err != nil {
+		s.refuse(x, err)
+	}
+}
+
+func (x *exchange) unreadable(err error) {
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) {
+		x.w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	}
+	x.w.WriteHeader(http.StatusBadRequest)
+}
+
+// route finds the service and operation a request means.
+func (s *Server) route(x *exchange) error {
+	target := x.r.Header.Get("X-Amz-Target")
+	contentType, _, _ := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
+	if target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
+		return s.routeQuery(x)
+	}
+	x.service = s.services[0] // whose protocol answers what names no service
+	if x.r.Method != http.MethodPost || x.r.URL.Path != "/" {
+		return model.NewFault("UnknownOperationException", 404, "")
+	}
+	prefix, name, ok := strings.Cut(target, ".")
+	if i := slices.IndexFunc(s.services, func(svc *service) bool {
+		return ok && svc.protocol == jsonProtocol && svc.targetPrefix == prefix
+	}); i >= 0 {
+		x.service = s.services[i]
+	} else {
+		return model.NewFault("UnknownOperationException", 400, "")
+	}
+	if contentType != jsonType && contentType != "application/x-amz-json-1.0" && contentType != "application/json" {
+		return model.NewFault("UnknownOperationException", 404, "")
+	}
+	return x.choose(name, "UnknownOperationException", "")
+}
+
+// routeQuery routes by the Action parameter; the credential scope tells the
+// services apart.
+func (s *Server) routeQuery(x *exchange) error {
+	x.service = s.named("sts")
+	form, err := url.ParseQuery(string(x.body))
+	if err != nil {
+		return model.NewFault("MalformedInput", 400, "")
+	}
+	for name, values := range x.r.URL.Query() {
+		form[name] = append(form[name], values...)
+	}
+	x.form = form
+	if sig, err := sigv4.Parse(&sigv4.Request{Method: x.r.Method, Target: x.r.RequestURI, Host: x.r.Host, Header: x.r.Header}); err == nil {
+		if svc := s.named(sig.Service); svc != nil && svc.protocol == queryProtocol {
+			x.service = svc
+		}
+	}
+	name := form.Get("Action")
+	if name == "" {
+		return model.NewFault("MissingAction", 400, "Missing Action")
+	}
+	if v := form.Get("Version"); v != "" && v != x.service.version {
+		return model.NewFault("InvalidAction", 400, "Could not find operation "+name+" for version "+v)
+	}
+	return x.choose(name, "InvalidAction", "Could not find operation "+name+" for version "+x.service.version)
+}
+
+func (s *Server) named(name string) *service {
+	i := slices.IndexFunc(s.services, func(svc *service) bool { return svc.name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.services[i]
+}
+
+// choose finds the operation. One that the model has and we do not is run by
+// refusing it, after authentication like any other.
+func (x *exchange) choose(name, code, message string) error {
+	if x.operation = x.service.operations[name]; x.operation != nil {
+		return nil
+	}
+	if !slices.Contains(x.service.known, name) {
+		return model.NewFault(code, 400, message)
+	}
+	x.operation = unsupported(name)
+	return nil
+}
+
+func unsupported(name string) *operation {
+	return &operation{name: name, readOnly: true, run: func(context.Context, *iam.Call, func(request) error) (any, error) {
+		return nil, model.NewFault("UnsupportedOperationException", 400, name+" is not supported.")
+	}}
+}
+
+// run authenticates the request, performs the operation, and answers once the
+// audit log has its record.
+func (s *Server) run(x *exchange) error {
+	credential, region, err := s.authenticate(x.r.Context(), x.service, x.r, x.body, x.begin)
+	if err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(x.r.RemoteAddr)
+	call := &iam.Call{
+		Credential: credential, RequestID: x.requestID, Region: region, Now: x.begin.UTC(), SourceIP: host,
+		UserAgent: x.r.UserAgent(), Referer: x.r.Referer(), Secure: x.r.TLS != nil, Observe: s.metrics.decision,
+	}
+	call.Entry = s.config.Log.Begin(record(x, call))
+	out, err := x.operation.run(x.r.Context(), call, x.decode)
+	if err := s.record(x, call, err); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	s.metrics.done(x, "")
+	if x.service.protocol == queryProtocol {
+		return s.wrote(writeXML(x.w, x.requestID, x.service, x.operation, out))
+	}
+	return s.wrote(writeJSON(x.w, x.requestID, out))
+}
+
+func (x *exchange) decode(in request) error {
+	if x.service.protocol == queryProtocol {
+		return decodeQuery(x.form, in)
+	}
+	return decodeJSON(x.body, in)
+}
+
+// wrote notes that an answer could not be sent; it is too late for another.
+func (s *Server) wrote(err error) error {
+	if err != nil {
+		s.config.Logger.Debug("answer not sent", "err", err)
+	}
+	return nil
+}
+
+// refuse answers with a fault.
+func (s *Server) refuse(x *exchange, err error) {
+	f := x.service.fault(err)
+	if f.Status >= 500 {
+		s.config.Logger.Error("request failed", "requestId", x.requestID, "err", err)
+	}
+	s.metrics.done(x, f.Code)
+	if x.service.protocol == queryProtocol {
+		writeXMLFault(x.w, x.requestID, x.service.namespace, f)
+		return
+	}
+	writeJSONFault(x.w, x.requestID, f)
+}

@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"encoding/json/jsontext"
+	"encoding/json/v2"
+	"errors"
+	"net/http"
+	"reflect"
+
+	"github.com/claviger/claviger/internal/model"
+)
+
+// A protocol is how requests and answers look.
+type protocol uint8
+
+const (
+	jsonProtocol  protocol = iota // AWS JSON 1.1
+	queryProtocol                 // form in, XML out
+)
+
+const jsonType = "application/x-amz-json-1.1"
+
+// decodeJSON reads a body strictly: duplicate members and invalid UTF-8 are
+// refused, members the model does not know are ignored.
+func decodeJSON(body []byte, in request) error {
+	if err := json.Unmarshal(body, in); err != nil {
+		return model.NewFault("SerializationException", 400, conversion(err)).Because(err)
+	}
+	return check(in, "ValidationException")
+}
+
+// check reports every broken constraint in one fault.
+func check(in request, code string) error {
+	var v model.Violations
+	in.Check(&v, "")
+	if msg := v.Message(); msg != "" {
+		return model.NewFault(code, 400, msg)
+	}
+	return nil
+}
+
+// conversion words a value of the wrong JSON type; anything else has no text.
+func conversion(err error) string {
+	var semantic *json.SemanticError
+	if !errors.As(err, &semantic) || semantic.GoType == nil || semantic.Err != nil {
+		return ""
+	}
+	from, to := jsonKinds[semantic.JSONKind], goKinds[elem(semantic.GoType).Kind()]
+	if from == "" || to == "" {
+		return ""
+	}
+	return from + " can not be converted to " + to
+}
+
+func elem(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		return t.Elem()
+	}
+	return t
+}
+
+var jsonKinds = map[jsontext.Kind]string{
+	'0': "NUMBER_VALUE", '"': "STRING_VALUE", 't': "TRUE_VALUE", 'f': "FALSE_VALUE", '{': "START_OBJECT", '[': "START_ARRAY",
+}
+
+var goKinds = map[reflect.Kind]string{
+	reflect.String: "a String", reflect.Int32: "an Integer", reflect.Int64: "a Long", reflect.Bool: "a Boolean",
+}
+
+// writeJSON sends an answer; one without members has no body at all.
+func writeJSON(w http.ResponseWriter, requestID string, out any) error {
+	var body []byte
+	if out != nil {
+		var err error
+		if body, err = json.Marshal(out); err != nil {
+			return err
+		}
+	}
+	header(w, jsonType, requestID)
+	_, err := w.Write(body)
+	clear(body)
+	return err
+}
+
+func writeJSONFault(w http.ResponseWriter, requestID string, f *model.Fault) {
+	body, err := json.Marshal(struct {
+		Type    string `json:"__type"`
+		Message string `json:"message,omitzero"`
+	}{f.Code, f.Message})
+	if err != nil { // a message that is not UTF-8
+		body = []byte(`{"__type":"` + f.Code + `"}`)
+	}
+	header(w, jsonType, requestID)
+	w.WriteHeader(f.Status)
+	_, _ = w.Write(body) // the client is gone if this fails
+}
+
+func header(w http.ResponseWriter, contentType, requestID string) {
+	h := w.Header()
+	h["Content-Type"] = []string{contentType}
+	h["X-Amzn-Requestid"] = []string{requestID}
+	h["Cache-Control"] = []string{"no-cache, no-store, must-revalidate, private"}
+}

@@ -1,0 +1,158 @@
+package wire
+
+import (
+	"context"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/sts"
+)
+
+// A request is a generated input type.
+type request interface {
+	Check(v *model.Violations, path string)
+}
+
+// reads and changes adapt a service method to an operation: decode, check, note
+// the parameters for the audit log, call.
+func reads[In, Out any, P interface {
+	*In
+	request
+}](method func(context.Context, *iam.Call, *In) (*Out, error)) *operation {
+	o := changes[In, Out, P](method)
+	o.readOnly = true
+	return o
+}
+
+func changes[In, Out any, P interface {
+	*In
+	request
+}](method func(context.Context, *iam.Call, *In) (*Out, error)) *operation {
+	return &operation{run: func(ctx context.Context, call *iam.Call, decode func(request) error) (any, error) {
+		in := new(In)
+		if err := decode(P(in)); err != nil {
+			return nil, err
+		}
+		call.Entry.RequestParameters = audit.Parameters(in)
+		out, err := method(ctx, call, in)
+		if err != nil || out == nil {
+			return nil, err
+		}
+		return out, nil
+	}}
+}
+
+func kmsOperations(s *kms.Service) map[string]*operation {
+	return map[string]*operation{
+		"CancelKeyDeletion":               changes(s.CancelKeyDeletion),
+		"CreateAlias":                     changes(s.CreateAlias),
+		"CreateKey":                       changes(s.CreateKey),
+		"Decrypt":                         reads(s.Decrypt),
+		"DeleteAlias":                     changes(s.DeleteAlias),
+		"DescribeKey":                     reads(s.DescribeKey),
+		"DisableKey":                      changes(s.DisableKey),
+		"EnableKey":                       changes(s.EnableKey),
+		"Encrypt":                         reads(s.Encrypt),
+		"GenerateDataKey":                 reads(s.GenerateDataKey),
+		"GenerateDataKeyWithoutPlaintext": reads(s.GenerateDataKeyWithoutPlaintext),
+		"GenerateRandom":                  reads(s.GenerateRandom),
+		"GetKeyPolicy":                    reads(s.GetKeyPolicy),
+		"ListAliases":                     reads(s.ListAliases),
+		"ListKeyPolicies":                 reads(s.ListKeyPolicies),
+		"ListKeys":                        reads(s.ListKeys),
+		"ListResourceTags":                reads(s.ListResourceTags),
+		"PutKeyPolicy":                    changes(s.PutKeyPolicy),
+		"ReEncrypt":                       reads(s.ReEncrypt),
+		"ScheduleKeyDeletion":             changes(s.ScheduleKeyDeletion),
+		"TagResource":                     changes(s.TagResource),
+		"UntagResource":                   changes(s.UntagResource),
+		"UpdateAlias":                     changes(s.UpdateAlias),
+		"UpdateKeyDescription":            changes(s.UpdateKeyDescription),
+	}
+}
+
+func iamOperations(s *iam.Service) map[string]*operation {
+	return map[string]*operation{
+		"AddUserToGroup":                changes(s.AddUserToGroup),
+		"AttachGroupPolicy":             changes(s.AttachGroupPolicy),
+		"AttachRolePolicy":              changes(s.AttachRolePolicy),
+		"AttachUserPolicy":              changes(s.AttachUserPolicy),
+		"CreateAccessKey":               changes(s.CreateAccessKey),
+		"CreateGroup":                   changes(s.CreateGroup),
+		"CreatePolicy":                  changes(s.CreatePolicy),
+		"CreatePolicyVersion":           changes(s.CreatePolicyVersion),
+		"CreateRole":                    changes(s.CreateRole),
+		"CreateUser":                    changes(s.CreateUser),
+		"DeleteAccessKey":               changes(s.DeleteAccessKey),
+		"DeleteGroup":                   changes(s.DeleteGroup),
+		"DeleteGroupPolicy":             changes(s.DeleteGroupPolicy),
+		"DeletePolicy":                  changes(s.DeletePolicy),
+		"DeletePolicyVersion":           changes(s.DeletePolicyVersion),
+		"DeleteRole":                    changes(s.DeleteRole),
+		"DeleteRolePermissionsBoundary": changes(s.DeleteRolePermissionsBoundary),
+		"DeleteRolePolicy":              changes(s.DeleteRolePolicy),
+		"DeleteUser":                    changes(s.DeleteUser),
+		"DeleteUserPermissionsBoundary": changes(s.DeleteUserPermissionsBoundary),
+		"DeleteUserPolicy":              changes(s.DeleteUserPolicy),
+		"DetachGroupPolicy":             changes(s.DetachGroupPolicy),
+		"DetachRolePolicy":              changes(s.DetachRolePolicy),
+		"DetachUserPolicy":              changes(s.DetachUserPolicy),
+		"GetGroup":                      reads(s.GetGroup),
+		"GetGroupPolicy":                reads(s.GetGroupPolicy),
+		"GetPolicy":                     reads(s.GetPolicy),
+		"GetPolicyVersion":              reads(s.GetPolicyVersion),
+		"GetRole":                       reads(s.GetRole),
+		"GetRolePolicy":                 reads(s.GetRolePolicy),
+		"GetUser":                       reads(s.GetUser),
+		"GetUserPolicy":                 reads(s.GetUserPolicy),
+		"ListAccessKeys":                reads(s.ListAccessKeys),
+		"ListAttachedGroupPolicies":     reads(s.ListAttachedGroupPolicies),
+		"ListAttachedRolePolicies":      reads(s.ListAttachedRolePolicies),
+		"ListAttachedUserPolicies":      reads(s.ListAttachedUserPolicies),
+		"ListEntitiesForPolicy":         reads(s.ListEntitiesForPolicy),
+		"ListGroupPolicies":             reads(s.ListGroupPolicies),
+		"ListGroups":                    reads(s.ListGroups),
+		"ListGroupsForUser":             reads(s.ListGroupsForUser),
+		"ListInstanceProfilesForRole":   reads(s.ListInstanceProfilesForRole),
+		"ListPolicies":                  reads(s.ListPolicies),
+		"ListPolicyTags":                reads(s.ListPolicyTags),
+		"ListPolicyVersions":            reads(s.ListPolicyVersions),
+		"ListRolePolicies":              reads(s.ListRolePolicies),
+		"ListRoleTags":                  reads(s.ListRoleTags),
+		"ListRoles":                     reads(s.ListRoles),
+		"ListUserPolicies":              reads(s.ListUserPolicies),
+		"ListUserTags":                  reads(s.ListUserTags),
+		"ListUsers":                     reads(s.ListUsers),
+		"PutGroupPolicy":                changes(s.PutGroupPolicy),
+		"PutRolePermissionsBoundary":    changes(s.PutRolePermissionsBoundary),
+		"PutRolePolicy":                 changes(s.PutRolePolicy),
+		"PutUserPermissionsBoundary":    changes(s.PutUserPermissionsBoundary),
+		"PutUserPolicy":                 changes(s.PutUserPolicy),
+		"RemoveUserFromGroup":           changes(s.RemoveUserFromGroup),
+		"SetDefaultPolicyVersion":       changes(s.SetDefaultPolicyVersion),
+		"TagPolicy":                     changes(s.TagPolicy),
+		"TagRole":                       changes(s.TagRole),
+		"TagUser":                       changes(s.TagUser),
+		"UntagPolicy":                   changes(s.UntagPolicy),
+		"UntagRole":                     changes(s.UntagRole),
+		"UntagUser":                     changes(s.UntagUser),
+		"UpdateAccessKey":               changes(s.UpdateAccessKey),
+		"UpdateAssumeRolePolicy":        changes(s.UpdateAssumeRolePolicy),
+		"UpdateGroup":                   changes(s.UpdateGroup),
+		"UpdateRole":                    changes(s.UpdateRole),
+		"UpdateRoleDescription":         changes(s.UpdateRoleDescription),
+		"UpdateUser":                    changes(s.UpdateUser),
+	}
+}
+
+func stsOperations(s *sts.Service) map[string]*operation {
+	return map[string]*operation{
+		"AssumeRole":         reads(s.AssumeRole),
+		"GetAccessKeyInfo":   reads(s.GetAccessKeyInfo),
+		"GetCallerIdentity":  reads(s.GetCallerIdentity),
+		"GetFederationToken": reads(s.GetFederationToken),
+		"GetSessionToken":    reads(s.GetSessionToken),
+	}
+}

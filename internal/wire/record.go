@@ -1,0 +1,76 @@
+package wire
+
+import (
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// record is what is known about a request once it is authenticated.
+func record(x *exchange, call *iam.Call) audit.Record {
+	return audit.Record{
+		UserIdentity: identity(call.Credential), EventTime: call.Now.Truncate(time.Second), EventSource: x.service.name + ".amazonaws.com",
+		EventName: x.operation.name, AWSRegion: call.Region, SourceIPAddress: call.SourceIP, UserAgent: call.UserAgent,
+		RequestID: call.RequestID, ReadOnly: x.operation.readOnly, RecipientAccountID: call.Account(),
+	}
+}
+
+// identity is who signed, as CloudTrail tells it.
+func identity(c *iam.Credential) *audit.Identity {
+	id := &audit.Identity{AccountID: c.Account, AccessKeyID: c.AccessKeyID}
+	if s := c.Session; s != nil {
+		ofSession(id, s)
+		return id
+	}
+	if name, userID := c.User(); name != "" {
+		id.Type, id.UserName, id.PrincipalID, id.ARN = "IAMUser", name, userID, c.UserARN()
+		return id
+	}
+	id.Type, id.PrincipalID, id.ARN = "Root", c.Account, arn.Root(iam.Partition, c.Account)
+	return id
+}
+
+func ofSession(id *audit.Identity, s *iam.Session) {
+	id.SessionContext = &audit.Session{SourceIdentity: s.SourceIdentity, Attributes: map[string]any{
+		"creationDate": s.Issued.UTC().Format(time.RFC3339), "mfaAuthenticated": "false"}}
+	issuer := &audit.Issuer{Type: "Role", PrincipalID: s.EntityID, AccountID: s.Account, UserName: s.Entity, ARN: s.EntityARN}
+	switch s.Kind {
+	case policy.RoleSession:
+		id.Type, id.PrincipalID = "AssumedRole", s.EntityID+":"+s.Name
+		id.ARN = arn.STS(iam.Partition, s.Account, "assumed-role/"+s.Entity+"/"+s.Name)
+		id.SessionContext.SessionIssuer = issuer
+	case policy.FederatedSession:
+		id.Type, id.PrincipalID = "FederatedUser", s.Account+":"+s.Name
+		id.ARN = arn.STS(iam.Partition, s.Account, "federated-user/"+s.Name)
+		issuer.Type = "IAMUser"
+		id.SessionContext.SessionIssuer = issuer
+	case policy.User:
+		id.Type, id.PrincipalID, id.UserName, id.ARN = "IAMUser", s.EntityID, s.Entity, s.EntityARN
+	default:
+		id.Type, id.PrincipalID, id.ARN = "Root", s.Account, arn.Root(iam.Partition, s.Account)
+	}
+}
+
+// record writes the audit record before anything leaves. The answer to a
+// request that cannot be recorded is an internal fault.
+func (s *Server) record(x *exchange, call *iam.Call, failed error) error {
+	e := call.Entry
+	if failed != nil {
+		f := x.service.fault(failed)
+		e.ErrorCode, e.ErrorMessage = strings.TrimSuffix(f.Code, "Exception"), f.Message
+		if f.Code != "AccessDeniedException" {
+			e.ErrorCode = f.Code
+		}
+	}
+	if err := e.End(); err != nil {
+		return err
+	}
+	if e.Intended() {
+		s.config.DB.Unmark(call.RequestID)
+	}
+	return nil
+}

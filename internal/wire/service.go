@@ -1,0 +1,77 @@
+// Package wire is HTTP: it routes a request to its service, authenticates it,
+// decodes it, and encodes the answer. One port serves every service; the
+// signature's credential scope and the protocol say which one is meant.
+package wire
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/model/iamapi"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/model/orgapi"
+	"github.com/claviger/claviger/internal/model/stsapi"
+	"github.com/claviger/claviger/internal/sts"
+)
+
+// A service is one API on the port.
+type service struct {
+	name         string // in credential scopes
+	protocol     protocol
+	targetPrefix string   // JSON: what X-Amz-Target begins with
+	namespace    string   // Query: of the XML
+	version      string   // Query: of the API
+	internal     string   // the fault for our own failures
+	known        []string // every operation of the model
+	operations   map[string]*operation
+}
+
+// An operation is one row of a service's table.
+type operation struct {
+	name     string
+	readOnly bool
+	run      func(ctx context.Context, call *iam.Call, decode func(in request) error) (any, error)
+	success  *outcome
+}
+
+// services builds the tables.
+func services(c Config) []*service {
+	all := []*service{
+		{name: "kms", protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS)},
+		{name: "iam", protocol: queryProtocol, namespace: iamapi.Namespace, version: iamapi.Version, internal: "ServiceFailure", known: iamapi.Operations, operations: iamOperations(c.IAM)},
+		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
+		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: nil},
+	}
+	for _, s := range all {
+		for name, o := range s.operations {
+			o.name = name
+		}
+	}
+	return all
+}
+
+// An Implemented tells what there is of one service.
+type Implemented struct {
+	Service string
+	Done    []string
+	Missing []string // of the model, refused with a fault
+}
+
+// Operations lists what there is of each service, for people and for the
+// compatibility table.
+func Operations() []Implemented {
+	var out []Implemented
+	for _, s := range services(Config{KMS: &kms.Service{}, IAM: &iam.Service{}, STS: &sts.Service{}}) {
+		i := Implemented{Service: s.name, Done: slices.Sorted(maps.Keys(s.operations))}
+		for _, name := range s.known {
+			if s.operations[name] == nil {
+				i.Missing = append(i.Missing, name)
+			}
+		}
+		out = append(out, i)
+	}
+	return out
+}
