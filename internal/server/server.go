@@ -58,10 +58,11 @@ type Config struct {
 // A Server is a running Claviger without its listener. It is safe for
 // concurrent use.
 type Server struct {
-	DB  *store.DB
-	Log *audit.Log
+	DB        *store.DB
+	Log       *audit.Log
+	Directory *iam.Directory
+	KMS       *kms.Service
 
-	kms     *kms.Service
 	handler *wire.Server
 }
 
@@ -85,9 +86,9 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	directory := iam.NewDirectory(db)
-	s := &Server{DB: db, Log: log, kms: kms.New(db, kms.Config{Logger: c.Logger})}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{Logger: c.Logger})}
 	s.handler = wire.NewServer(wire.Config{
-		DB: db, Directory: directory, KMS: s.kms, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Log: log, Logger: c.Logger})
+		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Log: log, Logger: c.Logger})
 	return s, nil
 }
 
@@ -239,7 +240,7 @@ func (s *Server) AddAccount(ctx context.Context, id string, root Credentials) er
 func (s *Server) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Log.Run(ctx) })
-	wg.Go(func() { s.kms.Run(ctx) })
+	wg.Go(func() { s.KMS.Run(ctx) })
 	wg.Wait()
 }
 

@@ -1,0 +1,190 @@
+package scenario
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"uuid"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// Input makes the wire request of a claim, as a dry run where the operation has
+// one. ok is false if the API cannot express the claim.
+func (w *World) Input(c Claim) (in any, ok bool) {
+	method := reflect.ValueOf(w.Server.KMS).MethodByName(c.Action)
+	if !method.IsValid() || method.Type().NumIn() != 3 {
+		return nil, false
+	}
+	v := reflect.New(method.Type().In(2).Elem())
+	set := func(member string, value any) {
+		if f := v.Elem().FieldByName(member); f.IsValid() {
+			f.Set(reflect.ValueOf(value))
+		}
+	}
+	set("DryRun", new(true))
+	set("KeyId", new(w.KeyARN[c.Key]))
+	set("Plaintext", []byte("x"))
+	set("DryRunModifiers", []string{kmsapi.DryRunModifierTypeIgnoreCiphertext})
+	set("NumberOfBytes", new(int32(16)))
+	set("Description", new("described"))
+	for _, extra := range extras(w, c) {
+		set(extra.member, extra.value)
+	}
+	for _, u := range c.Using {
+		if !express(v.Elem(), u) {
+			return nil, false
+		}
+	}
+	return v.Interface(), true
+}
+
+type extra struct {
+	member string
+	value  any
+}
+
+// extras are what single operations need.
+func extras(w *World, c Claim) []extra {
+	switch c.Action {
+	case "CreateAlias":
+		return []extra{{"AliasName", new("alias/new")}, {"TargetKeyId", new(w.KeyARN[c.Key])}}
+	case "UpdateAlias", "DeleteAlias":
+		return []extra{{"AliasName", new("alias/" + c.Key)}, {"TargetKeyId", new(w.KeyARN[c.Key])}}
+	case "PutKeyPolicy":
+		return []extra{{"Policy", new(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)}}
+	case "TagResource":
+		return []extra{{"Tags", []kmsapi.Tag{}}}
+	case "UntagResource":
+		return []extra{{"TagKeys", []string{}}}
+	case "CreateKey", "ListKeys", "ListAliases":
+		return []extra{{"KeyId", (*string)(nil)}, {"Description", (*string)(nil)}}
+	default:
+		return nil
+	}
+}
+
+// express puts a condition key's value into the request that carries it.
+func express(v reflect.Value, u Pair) bool {
+	key := policy.KeyNamed(u.Name)
+	member := func(name string) reflect.Value { return v.FieldByName(name) }
+	switch {
+	case u.Name == "alias" && member("AliasName").IsValid():
+		member("AliasName").Set(reflect.ValueOf(&u.Value))
+	case key.ID == policy.KeyKMSRequestAlias && member("KeyId").IsValid():
+		member("KeyId").Set(reflect.ValueOf(&u.Value))
+	case key.ID == policy.KeyKMSEncryptionContext && member("EncryptionContext").IsValid():
+		m := member("EncryptionContext")
+		if m.IsNil() {
+			m.Set(reflect.ValueOf(map[string]string{}))
+		}
+		m.SetMapIndex(reflect.ValueOf(key.Suffix), reflect.ValueOf(u.Value))
+	case key.ID == policy.KeyRequestTag && member("Tags").IsValid():
+		tag := kmsapi.Tag{TagKey: &key.Suffix, TagValue: &u.Value}
+		member("Tags").Set(reflect.Append(member("Tags"), reflect.ValueOf(tag)))
+	case key.ID == policy.KeyTagKeys && member("TagKeys").IsValid():
+		member("TagKeys").Set(reflect.Append(member("TagKeys"), reflect.ValueOf(u.Value)))
+	case key.ID == policy.KeyKMSScheduleKeyDeletionPendingWindowInDays && member("PendingWindowInDays").IsValid():
+		n, err := strconv.Atoi(u.Value)
+		member("PendingWindowInDays").Set(reflect.ValueOf(new(int32(n))))
+		return err == nil
+	case key.ID == policy.KeyKMSBypassPolicyLockoutSafetyCheck && member("BypassPolicyLockoutSafetyCheck").IsValid():
+		member("BypassPolicyLockoutSafetyCheck").Set(reflect.ValueOf(new(u.Value == "true")))
+	case key.ID == policy.KeyKMSKeySpec && member("CustomerMasterKeySpec").IsValid():
+		member("KeySpec").Set(reflect.ValueOf(&u.Value))
+		member("KeyUsage").Set(reflect.ValueOf(new("SIGN_VERIFY")))
+	case slices.Contains(ofCall, key.ID):
+		// about the call itself: the depth that runs it decides
+	default:
+		return false
+	}
+	return true
+}
+
+// ofCall are condition keys of the call, which the service depth can set and
+// HTTP cannot.
+var ofCall = []policy.KeyID{policy.KeySourceIP, policy.KeyUserAgent, policy.KeyReferer, policy.KeySecureTransport}
+
+// OfCall reports whether a claim sets what only the service depth can set.
+func OfCall(c Claim) bool {
+	return !c.At.IsZero() || slices.ContainsFunc(c.Using, func(u Pair) bool { return slices.Contains(ofCall, policy.KeyNamed(u.Name).ID) })
+}
+
+// Perform calls the service with a claim's request as the claim's caller.
+func (w *World) Perform(tb testing.TB, c Claim, in any) (error, []audit.Decision) {
+	tb.Helper()
+	who := w.Callers[c.Who]
+	credential, err := w.Server.Directory.Find(tb.Context(), who.ID, who.Token)
+	if err != nil {
+		return err, nil
+	}
+	call := &iam.Call{Credential: credential, RequestID: uuid.New().String(), Region: Region, Now: time.Now().UTC(), SourceIP: "127.0.0.1",
+		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{})}
+	if !c.At.IsZero() {
+		call.Now = c.At
+	}
+	for _, u := range c.Using {
+		switch policy.KeyNamed(u.Name).ID {
+		case policy.KeySourceIP:
+			call.SourceIP = u.Value
+		case policy.KeyUserAgent:
+			call.UserAgent = u.Value
+		case policy.KeyReferer:
+			call.Referer = u.Value
+		case policy.KeySecureTransport:
+			call.Secure = u.Value == "true"
+		}
+	}
+	results := reflect.ValueOf(w.Server.KMS).MethodByName(c.Action).Call([]reflect.Value{
+		reflect.ValueOf(tb.Context()), reflect.ValueOf(call), reflect.ValueOf(in)})
+	err, _ = results[1].Interface().(error)
+	return err, call.Entry.Claviger.Decisions
+}
+
+// Refused reports whether an error, or the name of a fault, is a refusal. Any
+// other outcome means that the caller was allowed to try.
+func Refused(err error) bool {
+	var f *model.Fault
+	return errors.As(err, &f) && f.Code == "AccessDeniedException" || err != nil && !errors.As(err, &f)
+}
+
+// Check compares a verdict and its reason with a claim.
+func (c Claim) Check(allowed bool, last audit.Decision, file func(statement string) string) error {
+	if allowed != c.Allowed {
+		return fmt.Errorf("line %d: %s: allowed = %t, want %t (%+v)", c.line, c.Name, allowed, c.Allowed, last)
+	}
+	for _, b := range c.Because {
+		if !c.explains(b, last, file) {
+			return fmt.Errorf("line %d: %s: want because %q, got %+v", c.line, c.Name, b, last)
+		}
+	}
+	return nil
+}
+
+func (c Claim) explains(because string, d audit.Decision, file func(string) string) bool {
+	words := strings.Fields(because)
+	if len(words) < 2 {
+		return false
+	}
+	if words[0] == "no" {
+		return d.Outcome == "ImplicitDeny" && d.Missing == strings.Join(words[1:len(words)-1], " ")
+	}
+	statement := file(words[0])
+	switch words[len(words)-1] {
+	case "allows":
+		return d.Outcome == "Allowed" && (file(d.By) == statement || file(d.Via) == statement)
+	case "denies":
+		return d.Outcome == "ExplicitDeny" && file(d.By) == statement
+	default:
+		return false
+	}
+}

@@ -1,0 +1,303 @@
+package scenario
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// Region is where scenarios take place.
+const Region = "us-east-1"
+
+// A Pure answers claims by authz.Evaluate alone.
+type Pure struct {
+	file       *File
+	generation map[string]int // how often an entity was made
+	resolve    map[string]string
+}
+
+// NewPure makes the world of the first n things of f.
+func NewPure(f *File, n int) (*Pure, error) {
+	p := &Pure{file: &File{Name: f.Name, Texts: f.Texts}, generation: map[string]int{}, resolve: map[string]string{}}
+	for _, t := range f.Things[:n] {
+		if kind, ok := strings.CutPrefix(t.Kind, "recreate "); ok {
+			i := slices.IndexFunc(p.file.Things, func(o Thing) bool { return o.Kind == kind && o.Name == t.Name })
+			if i < 0 {
+				return nil, fmt.Errorf("%s: nothing to recreate: %s", f.Name, t.Name)
+			}
+			p.generation[t.Name]++
+			continue
+		}
+		p.file.Things = append(p.file.Things, t)
+		if t.Kind == "user" || t.Kind == "role" {
+			p.resolve[EntityARN(t)] = EntityID(t.Kind, t.Name, 0)
+		}
+	}
+	return p, nil
+}
+
+// EntityARN is the ARN of a user, group or role.
+func EntityARN(t Thing) string { return arn.IAM("aws", t.Account, t.Kind+t.Path+t.Name) }
+
+// EntityID is the unique id of the nth entity of a name.
+func EntityID(kind, name string, n int) string {
+	prefix := map[string]string{"user": "AIDA", "role": "AROA", "group": "AGPA"}[kind]
+	id := prefix + strings.ToUpper(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, name)) + strconv.Itoa(n)
+	return (id + "XXXXXXXXXXXXXXXXXXXXX")[:21]
+}
+
+// KeyID is the id of a key: the name's bytes in the form of a UUID.
+func KeyID(name string) string {
+	hex := fmt.Sprintf("%-32s", fmt.Sprintf("%x", name))
+	hex = strings.ReplaceAll(hex[:32], " ", "0")
+	return hex[:8] + "-" + hex[8:12] + "-" + hex[12:16] + "-" + hex[16:20] + "-" + hex[20:]
+}
+
+func (p *Pure) find(kind, name string) (Thing, bool) {
+	for _, t := range p.file.Things {
+		if t.Kind == kind && t.Name == name {
+			return t, true
+		}
+	}
+	return Thing{}, false
+}
+
+// compile reads a policy; in key policies existing users and roles become
+// unique ids, as they do when a policy is saved (AUTH-2.16).
+func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
+	doc, err := policy.Parse([]byte(p.file.text(name, p.keyARN)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, s := range doc.Statements {
+		if kind != policy.Key || s.Principal == nil {
+			continue
+		}
+		for _, e := range s.Principal.Entries {
+			for i, item := range e.Values.Items {
+				if id, ok := p.resolve[item.Text]; ok {
+					e.Values.Items[i].Text = id
+				}
+			}
+		}
+	}
+	return policy.Compile(doc, kind, name), nil
+}
+
+func (p *Pure) keyARN(name string) string {
+	t, _ := p.find("key", name)
+	return arn.Key(Region, t.Account, KeyID(name))
+}
+
+func (p *Pure) compileAll(names []string, kind policy.Kind) ([]*policy.Policy, error) {
+	var out []*policy.Policy
+	for _, name := range names {
+		c, err := p.compile(name, kind)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Decide answers a claim. Actions on aliases ask twice: for the alias and for
+// the key (AUTH-9.1).
+func (p *Pure) Decide(c Claim) (authz.Decision, error) {
+	req, policies, err := p.request(c)
+	if err != nil {
+		return authz.Decision{}, err
+	}
+	if strings.HasSuffix(c.Action, "Alias") {
+		alias := *req
+		alias.Resource, alias.Guarded = arn.Alias(Region, req.Caller.Account, p.aliasOf(c)), false
+		if d := authz.Evaluate(&alias, policies); !d.Allowed() {
+			return d, nil
+		}
+	}
+	if req.Guarded {
+		key, _ := p.find("key", c.Key)
+		if policies.Resource, err = p.keyPolicy(key); err != nil {
+			return authz.Decision{}, err
+		}
+	}
+	d := authz.Evaluate(req, policies)
+	if explained, _ := authz.Explain(req, policies); explained != d {
+		return d, fmt.Errorf("explain decides %v, evaluate %v", explained, d)
+	}
+	return d, nil
+}
+
+func (p *Pure) aliasOf(c Claim) string {
+	for _, u := range c.Using {
+		if u.Name == "alias" {
+			return u.Value
+		}
+	}
+	return "alias/" + c.Key
+}
+
+func (p *Pure) keyPolicy(key Thing) (*policy.Policy, error) {
+	if len(key.With) > 0 {
+		return p.compile(key.With[0], policy.Key)
+	}
+	text := `{"Version":"2012-10-17","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow","Principal":{"AWS":"` +
+		arn.Root("aws", key.Account) + `"},"Action":"kms:*","Resource":"*"}]}`
+	doc, err := policy.Parse([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return policy.Compile(doc, policy.Key, "default"), nil
+}
+
+func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
+	caller, policies, err := p.caller(c.Who)
+	if err != nil {
+		return nil, nil, err
+	}
+	action, ok := policy.ActionNamed("kms:" + c.Action)
+	if strings.Contains(c.Action, ":") {
+		action, ok = policy.ActionNamed(c.Action)
+	}
+	if !ok {
+		return nil, nil, fmt.Errorf("no action %s", c.Action)
+	}
+	now := c.At
+	if now.IsZero() {
+		now = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	}
+	req := &authz.Request{Caller: caller, Action: action, Resource: "*", Now: now, Region: Region, SourceIP: "127.0.0.1", UserAgent: "scenario"}
+	ctx := &pureContext{world: p, claim: c, hasKey: c.Key != ""}
+	if c.Key != "" {
+		if ctx.key, ok = p.find("key", c.Key); !ok {
+			return nil, nil, fmt.Errorf("no key %s", c.Key)
+		}
+		req.Resource, req.Guarded, req.ResourceAccount = arn.Key(Region, ctx.key.Account, KeyID(c.Key)), true, ctx.key.Account
+		req.CrossAccount = CrossAccount(c.Action)
+	}
+	ctx.apply(req)
+	req.ServiceCondition = ctx
+	return req, policies, p.guardrails(c, ctx.key, req, policies)
+}
+
+// CrossAccount reports whether an action may work across accounts (AUTH-4.3).
+func CrossAccount(action string) bool {
+	return slices.Contains([]string{
+		"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
+		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "Sign", "Verify",
+		"DeriveSharedSecret", "DescribeKey", "GetKeyRotationStatus", "GetPublicKey", "CreateGrant", "ListGrants", "RetireGrant", "RevokeGrant",
+	}, action)
+}
+
+// guardrails adds what limits and grants: SCPs, RCPs, an endpoint policy, grants.
+func (p *Pure) guardrails(c Claim, key Thing, req *authz.Request, out *authz.Policies) error {
+	for _, t := range p.file.Things {
+		var compiled []*policy.Policy
+		var err error
+		switch {
+		case t.Kind == "scp" && t.Account == req.Caller.Account && req.Caller.Kind != policy.Service:
+			compiled, err = p.compileAll(t.With, policy.SCP)
+			out.SCP = append(out.SCP, compiled)
+		case t.Kind == "rcp" && t.Account == key.Account && c.Key != "" && c.Action != "RetireGrant":
+			compiled, err = p.compileAll(t.With, policy.RCP)
+			out.RCP = append(out.RCP, compiled...)
+		case t.Kind == "endpoint":
+			out.ThroughEndpoint = true
+			out.Endpoint, err = p.compile(t.With[0], policy.Endpoint)
+		case t.Kind == "grant" && t.Of == c.Key:
+			grantee, _, callerErr := p.caller(t.To)
+			if callerErr != nil {
+				return callerErr
+			}
+			out.Grants = append(out.Grants, policy.Grant(policy.GrantTerms{
+				Name: t.Name, Grantee: grantee.ARN, Operations: t.Operations, Equals: t.Equals, Subset: t.Subset}))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// caller builds who asks and the policies it carries.
+func (p *Pure) caller(who string) (authz.Caller, *authz.Policies, error) {
+	if account, ok := strings.CutPrefix(who, "root@"); ok {
+		return authz.Caller{Principal: policy.Principal{Kind: policy.RootUser, Partition: "aws", Account: account,
+			ARN: arn.Root("aws", account)}, UserID: account}, &authz.Policies{}, nil
+	}
+	if t, ok := p.find("service", who); ok {
+		return authz.Caller{Principal: policy.Principal{Kind: policy.Service, Service: t.Name}}, &authz.Policies{}, nil
+	}
+	if t, ok := p.find("session", who); ok {
+		return p.session(t, "role")
+	}
+	if t, ok := p.find("federated", who); ok {
+		return p.session(t, "user")
+	}
+	for _, kind := range []string{"user", "role"} {
+		if t, ok := p.find(kind, who); ok {
+			return p.entity(t)
+		}
+	}
+	return authz.Caller{}, nil, fmt.Errorf("nobody is called %s", who)
+}
+
+func (p *Pure) entity(t Thing) (authz.Caller, *authz.Policies, error) {
+	id := EntityID(t.Kind, t.Name, p.generation[t.Name])
+	caller := authz.Caller{Principal: policy.Principal{Kind: policy.User, Partition: "aws", Account: t.Account, ARN: EntityARN(t),
+		EntityARN: EntityARN(t), EntityID: id, Bounded: t.Boundary != ""}, UserID: id, UserName: t.Name, Tags: t.Tags}
+	files := slices.Clone(t.With)
+	for _, g := range t.Groups {
+		group, ok := p.find("group", g)
+		if !ok {
+			return caller, nil, fmt.Errorf("no group %s", g)
+		}
+		files = append(files, group.With...)
+	}
+	out := &authz.Policies{HasBoundary: t.Boundary != ""}
+	var err error
+	if out.Identity, err = p.compileAll(files, policy.Identity); err == nil && t.Boundary != "" {
+		out.Boundary, err = p.compile(t.Boundary, policy.Identity)
+	}
+	return caller, out, err
+}
+
+func (p *Pure) session(t Thing, kind string) (authz.Caller, *authz.Policies, error) {
+	e, ok := p.find(kind, t.Of)
+	if !ok {
+		return authz.Caller{}, nil, fmt.Errorf("no %s %s", kind, t.Of)
+	}
+	caller, out, err := p.entity(e)
+	if err != nil {
+		return caller, nil, err
+	}
+	caller.TokenIssued, caller.UserName = time.Date(2026, 11, 1, 11, 0, 0, 0, time.UTC), ""
+	caller.Kind, caller.ARN, caller.UserID = policy.RoleSession, arn.STS("aws", e.Account, "assumed-role/"+e.Name+"/"+t.Name), caller.EntityID+":"+t.Name
+	out.HasSession = len(t.With) > 0
+	if kind == "user" {
+		caller.Kind, caller.ARN, caller.UserID = policy.FederatedSession, arn.STS("aws", e.Account, "federated-user/"+t.Name), e.Account+":"+t.Name
+		out.HasSession = true
+	}
+	for k, v := range t.Tags {
+		tags := map[string]string{k: v}
+		for ek, ev := range caller.Tags {
+			if _, ok := t.Tags[ek]; !ok {
+				tags[ek] = ev
+			}
+		}
+		caller.Tags = tags
+	}
+	out.Session, err = p.compileAll(t.With, policy.Identity)
+	return caller, out, err
+}

@@ -1,0 +1,260 @@
+// Package scenario reads authorization scenarios: text files that say who
+// exists, which policies there are, and who may do what. Tests run each file at
+// three depths: the decision alone, the service, and HTTP with real signatures.
+//
+// A file is a txtar archive: claims on top, policies below. Lines:
+//
+//	# A comment names the claims that follow it.
+//	given key NAME in ACCOUNT [with FILE] [tags K=V,…] [multi-region]
+//	given alias alias/NAME for KEY
+//	given user|group|role NAME in ACCOUNT [with FILE…] [boundary FILE] [tags K=V,…] [path /P/] [groups G,…]
+//	given session NAME of ROLE [with FILE…] [tags K=V,…]
+//	given federated NAME of USER [with FILE…]
+//	given service PRINCIPAL
+//	given grant NAME on KEY to WHO for OPERATION,… [equals K=V,…] [subset K=V,…]
+//	given scp|rcp LEVEL in ACCOUNT with FILE…
+//	given endpoint NAME with FILE
+//	recreate user|role NAME
+//	at TIME
+//	WHO may [not] ACTION [with KEY] [using NAME=VALUE …]
+//	    because FILE#SID allows|denies
+//	    because no LAYER allows
+//
+// WHO is a name given before, or root@ACCOUNT. A name in using is a condition
+// key; several values of one key repeat it. In a policy, {{NAME}} is the ARN of
+// the key of that name.
+package scenario
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/tools/txtar"
+)
+
+// A File is one scenario file.
+type File struct {
+	Name   string
+	Things []Thing
+	Claims []Claim
+	Texts  map[string]string // policies by file name
+}
+
+// A Thing is a given line.
+type Thing struct {
+	Kind, Name string
+	Account    string
+	Of         string // role or user of a session, key of an alias or grant
+	To         string // grantee
+	With       []string
+	Boundary   string
+	Path       string
+	Groups     []string
+	Operations []string
+	Tags       map[string]string
+	Equals     map[string]string
+	Subset     map[string]string
+	Flags      []string
+	line       int
+}
+
+// A Claim is one assertion, after the things that stand before it.
+type Claim struct {
+	Name    string
+	Who     string
+	Action  string // without a service prefix it is of kms
+	Key     string // empty for actions without a key
+	Allowed bool
+	Using   []Pair
+	At      time.Time
+	Because []string
+	Things  int // how many of the file's things exist
+	line    int
+}
+
+// A Pair is a condition key and a value.
+type Pair struct{ Name, Value string }
+
+// Read reads a scenario file's text.
+func Read(path string, text []byte) (*File, error) {
+	archive := txtar.Parse(text)
+	f := &File{Name: filepath.Base(path), Texts: map[string]string{}}
+	for _, file := range archive.Files {
+		f.Texts[file.Name] = string(file.Data)
+	}
+	var comment string
+	var at time.Time
+	for i, line := range strings.Split(string(archive.Comment), "\n") {
+		words := strings.Fields(line)
+		var err error
+		switch {
+		case len(words) == 0:
+		case words[0] == "#":
+			comment = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "#"))
+		case words[0] == "given", words[0] == "recreate":
+			err = f.thing(words, i+1)
+		case words[0] == "at":
+			at, err = time.Parse(time.RFC3339, strings.Join(words[1:], " "))
+		case words[0] == "because":
+			err = f.because(strings.Join(words[1:], " "))
+		default:
+			err = f.claim(words, comment, at, i+1)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", f.Name, i+1, err)
+		}
+	}
+	return f, f.check()
+}
+
+func (f *File) thing(words []string, line int) error {
+	if len(words) < 3 {
+		return fmt.Errorf("cannot read %q", strings.Join(words, " "))
+	}
+	t := Thing{Kind: words[1], Name: words[2], Path: "/", line: line}
+	if words[0] == "recreate" {
+		t.Kind = "recreate " + words[1]
+	}
+	for i := 3; i < len(words); i++ {
+		word := words[i]
+		if word == "multi-region" {
+			t.Flags = append(t.Flags, word)
+			continue
+		}
+		i++
+		if i == len(words) {
+			return fmt.Errorf("%s needs a value", word)
+		}
+		if err := t.set(word, words[i]); err != nil {
+			return err
+		}
+		for word == "with" && i+1 < len(words) && strings.HasSuffix(words[i+1], ".json") {
+			i++
+			t.With = append(t.With, words[i])
+		}
+	}
+	f.Things = append(f.Things, t)
+	return nil
+}
+
+func (t *Thing) set(word, value string) error {
+	switch word {
+	case "in":
+		t.Account = value
+	case "with":
+		t.With = append(t.With, value)
+	case "boundary":
+		t.Boundary = value
+	case "path":
+		t.Path = value
+	case "of", "on":
+		t.Of = value
+	case "to":
+		t.To = value
+	case "groups":
+		t.Groups = strings.Split(value, ",")
+	case "tags":
+		t.Tags = pairs(value)
+	case "equals":
+		t.Equals = pairs(value)
+	case "subset":
+		t.Subset = pairs(value)
+	case "for":
+		t.Of, t.Operations = orElse(t.Of, value), strings.Split(value, ",")
+	default:
+		return fmt.Errorf("cannot read %q", word)
+	}
+	return nil
+}
+
+func orElse(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func pairs(s string) map[string]string {
+	m := map[string]string{}
+	for p := range strings.SplitSeq(s, ",") {
+		k, v, _ := strings.Cut(p, "=")
+		m[k] = v
+	}
+	return m
+}
+
+func (f *File) claim(words []string, comment string, at time.Time, line int) error {
+	c := Claim{Name: comment, Who: words[0], At: at, Things: len(f.Things), Allowed: true, line: line}
+	rest := words[1:]
+	if len(rest) < 2 || rest[0] != "may" {
+		return fmt.Errorf("cannot read %q", strings.Join(words, " "))
+	}
+	rest = rest[1:]
+	if rest[0] == "not" {
+		c.Allowed, rest = false, rest[1:]
+	}
+	if len(rest) == 0 {
+		return fmt.Errorf("no action")
+	}
+	c.Action, rest = rest[0], rest[1:]
+	if len(rest) >= 2 && rest[0] == "with" {
+		c.Key, rest = rest[1], rest[2:]
+	}
+	if len(rest) > 0 && rest[0] != "using" {
+		return fmt.Errorf("cannot read %q", rest[0])
+	}
+	for _, p := range rest[min(1, len(rest)):] {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok {
+			return fmt.Errorf("%q is not NAME=VALUE", p)
+		}
+		c.Using = append(c.Using, Pair{name, value})
+	}
+	f.Claims = append(f.Claims, c)
+	return nil
+}
+
+func (f *File) because(text string) error {
+	if len(f.Claims) == 0 {
+		return fmt.Errorf("because stands before any claim")
+	}
+	c := &f.Claims[len(f.Claims)-1]
+	c.Because = append(c.Because, text)
+	return nil
+}
+
+var keyReference = regexp.MustCompile(`\{\{([^}]+)\}\}`)
+
+// text is a policy with the keys' ARNs filled in.
+func (f *File) text(name string, keyARN func(string) string) string {
+	return keyReference.ReplaceAllStringFunc(f.Texts[name], func(ref string) string { return keyARN(strings.Trim(ref, "{}")) })
+}
+
+// check insists that every file a line names exists, and that every file is named.
+func (f *File) check() error {
+	named := map[string]bool{}
+	for _, t := range f.Things {
+		for _, file := range slices.Concat(t.With, []string{t.Boundary}) {
+			if file == "" {
+				continue
+			}
+			if _, ok := f.Texts[file]; !ok {
+				return fmt.Errorf("%s:%d: no file %s", f.Name, t.line, file)
+			}
+			named[file] = true
+		}
+	}
+	for file := range f.Texts {
+		if !named[file] {
+			return fmt.Errorf("%s: nothing uses %s", f.Name, file)
+		}
+	}
+	if len(f.Claims) == 0 {
+		return fmt.Errorf("%s: claims nothing", f.Name)
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package scenario
+
+import (
+	"bytes"
+	"encoding/json/v2"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"crypto/sha256"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/model"
+)
+
+func files(t *testing.T) []*File {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	var out []*File
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Read(p, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// run runs every claim that the depth can express as a subtest.
+func run(t *testing.T, depth func(t *testing.T, f *File, c Claim)) {
+	for _, f := range files(t) {
+		t.Run(strings.TrimSuffix(f.Name, ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			for _, c := range f.Claims {
+				t.Run(c.Name, func(t *testing.T) { depth(t, f, c) })
+			}
+		})
+	}
+}
+
+func TestPure(t *testing.T) {
+	run(t, func(t *testing.T, f *File, c Claim) {
+		p, err := NewPure(f, c.Things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := p.Decide(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Check(d.Allowed(), told(d), func(s string) string { return s }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// told is a decision as the audit log tells it.
+func told(d authz.Decision) audit.Decision {
+	describe := func(b authz.By) string {
+		s := b.Policy.Statement(b.Ref)
+		switch {
+		case s == nil:
+			return ""
+		case s.Sid != "":
+			return b.Policy.Name + "#" + s.Sid
+		default:
+			return b.Policy.Name + "#" + strconv.Itoa(int(b.Ref))
+		}
+	}
+	return audit.Decision{Outcome: d.Outcome.String(), By: describe(d.By), Via: describe(d.Via), Missing: d.Missing.String()}
+}
+
+// sid drops the document: the service names policies otherwise than files do.
+func sid(s string) string {
+	_, after, _ := strings.Cut(s, "#")
+	return after
+}
+
+func TestService(t *testing.T) {
+	run(t, func(t *testing.T, f *File, c Claim) {
+		if !Expressible(f, c.Things) {
+			return
+		}
+		w := NewWorld(t, f, c.Things)
+		in, ok := w.Input(c)
+		if !ok {
+			return
+		}
+		err, decisions := w.Perform(t, c, in)
+		if len(decisions) == 0 {
+			t.Fatalf("no decision: %v", err)
+		}
+		if err := c.Check(!Refused(err), decisions[len(decisions)-1], sid); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHTTP(t *testing.T) {
+	run(t, func(t *testing.T, f *File, c Claim) {
+		if !Expressible(f, c.Things) || OfCall(c) {
+			return
+		}
+		w := NewWorld(t, f, c.Things)
+		in, ok := w.Input(c)
+		if !ok {
+			return
+		}
+		status, answer := w.overHTTP(t, c, in)
+		var fault struct {
+			Type string `json:"__type"`
+		}
+		if status != http.StatusOK {
+			if err := json.Unmarshal(answer, &fault); err != nil {
+				t.Fatalf("%d %q: %v", status, answer, err)
+			}
+		}
+		lines := w.Server.Log.Recent()
+		var record audit.Record
+		if err := json.Unmarshal(lines[len(lines)-1], &record); err != nil {
+			t.Fatal(err)
+		}
+		decisions := record.Claviger.Decisions
+		if len(decisions) == 0 {
+			t.Fatalf("no decision: %d %s", status, answer)
+		}
+		var err error
+		if fault.Type != "" {
+			err = model.NewFault(fault.Type, status, "")
+		}
+		if err := c.Check(!Refused(err), decisions[len(decisions)-1], sid); err != nil {
+			t.Errorf("%v\n%s", err, answer)
+		}
+	})
+}
+
+// overHTTP sends a claim's request, signed by the real SDK.
+func (w *World) overHTTP(t *testing.T, c Claim, in any) (int, []byte) {
+	t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://claviger.test/", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", "TrentService."+c.Action)
+	who := w.Callers[c.Who]
+	credentials := aws.Credentials{AccessKeyID: who.ID, SecretAccessKey: who.Secret, SessionToken: who.Token}
+	hash := fmt.Sprintf("%x", sha256.Sum256(body))
+	if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, hash, "kms", Region, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return w.Do(r)
+}
