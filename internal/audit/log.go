@@ -255,6 +255,10 @@ func (l *Log) fail(err error) {
 
 // Run syncs the log at SyncInterval until ctx ends, then once more.
 func (l *Log) Run(ctx context.Context) {
+	if l.config.Dir == "" {
+		<-ctx.Done()
+		return
+	}
 	tick := time.NewTicker(SyncInterval)
 	defer tick.Stop()
 	for {
@@ -271,9 +275,6 @@ func (l *Log) Run(ctx context.Context) {
 // syncNow syncs what has been written, without holding up writers longer than
 // it takes to see that there is something to sync.
 func (l *Log) syncNow() {
-	if l.config.Dir == "" {
-		return
-	}
 	l.fileMu.Lock()
 	f, dirty := l.file, l.dirty && l.broken == nil
 	l.dirty = false

@@ -64,7 +64,9 @@ func (p Pattern) Match(s string) bool {
 }
 
 // all reports whether p is nothing but stars.
-func (p Pattern) all() bool { return p != "" && strings.Trim(string(p), "\xff") == "" }
+func (p Pattern) all() bool {
+	return p != "" && strings.Count(string(p), string([]byte{star})) == len(p)
+}
 
 // An arnPattern matches ARNs field by field: a wildcard stays within its field,
 // except in the resource, which is everything after the fifth colon.

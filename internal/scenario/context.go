@@ -52,15 +52,26 @@ func (x *pureContext) Lookup(key policy.ConditionKey) policy.Value {
 	switch {
 	case values != nil && multiValued(key.ID):
 		return policy.Many(values)
+	case values != nil && key.ID == policy.KeyKMSRequestAlias:
+		return policy.One(aliasName(values[0]))
 	case values != nil:
 		return policy.One(values[0])
 	}
 	return x.implied(key)
 }
 
+// aliasName is the name of an alias that a request names by ARN (AUTH-8.18).
+func aliasName(s string) string {
+	if _, name, ok := strings.Cut(s, ":alias/"); ok {
+		return "alias/" + name
+	}
+	return s
+}
+
 func multiValued(id policy.KeyID) bool {
 	return slices.Contains([]policy.KeyID{policy.KeyKMSEncryptionContextKeys, policy.KeyTagKeys, policy.KeyKMSGrantOperations,
-		policy.KeyKMSResourceAliases, policy.KeyCalledVia, policy.KeyPrincipalOrgPaths, policy.KeyResourceOrgPaths}, id)
+		policy.KeyKMSResourceAliases, policy.KeyCalledVia, policy.KeyPrincipalOrgPaths, policy.KeyResourceOrgPaths, policy.KeySourceOrgPaths,
+		policy.KeyPrincipalServiceNamesList}, id)
 }
 
 // implied is what the request says by its defaults, and what the key is.
@@ -70,6 +81,8 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 		return policy.One("SYMMETRIC_DEFAULT")
 	case key.ID == policy.KeyKMSScheduleKeyDeletionPendingWindowInDays && x.claim.Action == "ScheduleKeyDeletion":
 		return policy.One("30")
+	case key.ID == policy.KeyKMSGrantIsForAWSResource && slices.Contains(ofGrants, x.claim.Action):
+		return policy.Truth(false)
 	case !x.hasKey && x.claim.Action != "CreateKey":
 		return policy.Value{}
 	}
@@ -97,6 +110,9 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 
 var symmetricUses = []string{"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
 	"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext"}
+
+// ofGrants are the actions that say whether an AWS service asks (AUTH-8.21).
+var ofGrants = []string{"CreateGrant", "ListGrants", "RevokeGrant"}
 
 func (x *pureContext) aliases() policy.Value {
 	var names []string

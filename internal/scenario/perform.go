@@ -120,12 +120,12 @@ func OfCall(c Claim) bool {
 }
 
 // Perform calls the service with a claim's request as the claim's caller.
-func (w *World) Perform(tb testing.TB, c Claim, in any) (error, []audit.Decision) {
+func (w *World) Perform(tb testing.TB, c Claim, in any) ([]audit.Decision, error) {
 	tb.Helper()
 	who := w.Callers[c.Who]
 	credential, err := w.Server.Directory.Find(tb.Context(), who.ID, who.Token)
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	call := &iam.Call{Credential: credential, RequestID: uuid.New().String(), Region: Region, Now: time.Now().UTC(), SourceIP: "127.0.0.1",
 		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{})}
@@ -147,7 +147,7 @@ func (w *World) Perform(tb testing.TB, c Claim, in any) (error, []audit.Decision
 	results := reflect.ValueOf(w.Server.KMS).MethodByName(c.Action).Call([]reflect.Value{
 		reflect.ValueOf(tb.Context()), reflect.ValueOf(call), reflect.ValueOf(in)})
 	err, _ = results[1].Interface().(error)
-	return err, call.Entry.Claviger.Decisions
+	return call.Entry.Claviger.Decisions, err
 }
 
 // Refused reports whether an error, or the name of a fault, is a refusal. Any

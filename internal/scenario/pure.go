@@ -76,7 +76,7 @@ func (p *Pure) find(kind, name string) (Thing, bool) {
 // compile reads a policy; in key policies existing users and roles become
 // unique ids, as they do when a policy is saved (AUTH-2.16).
 func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
-	doc, err := policy.Parse([]byte(p.file.text(name, p.keyARN)))
+	doc, err := policy.Parse([]byte(p.file.text(name, p.keyARN, p.entityID)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -100,6 +100,14 @@ func (p *Pure) keyARN(name string) string {
 	return arn.Key(Region, t.Account, KeyID(name))
 }
 
+// entityID is the unique id that a user or role had at first.
+func (p *Pure) entityID(name string) string {
+	if _, ok := p.find("user", name); ok {
+		return EntityID("user", name, 0)
+	}
+	return EntityID("role", name, 0)
+}
+
 func (p *Pure) compileAll(names []string, kind policy.Kind) ([]*policy.Policy, error) {
 	var out []*policy.Policy
 	for _, name := range names {
@@ -112,19 +120,68 @@ func (p *Pure) compileAll(names []string, kind policy.Kind) ([]*policy.Policy, e
 	return out, nil
 }
 
-// Decide answers a claim. Actions on aliases ask twice: for the alias and for
-// the key (AUTH-9.1).
-func (p *Pure) Decide(c Claim) (authz.Decision, error) {
-	req, policies, err := p.request(c)
+// Decide answers a claim: its pairs of action and resource are asked one after
+// the other until one is refused (AUTH-1.9).
+func (p *Pure) Decide(c Claim) (d authz.Decision, err error) {
+	for _, asked := range p.pairs(c) {
+		if d, err = p.decide(asked); err != nil || !d.Allowed() {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// A pair is one question of an operation: a claim, and the resource it is about
+// if that is not the claim's key.
+type pair struct {
+	Claim
+	resource string
+}
+
+// pairs are the questions of an operation. On an alias it asks for the alias and
+// for the key, UpdateAlias for the alias's present key as well (AUTH-9.1), and
+// CreateKey with tags for the right to tag (AUTH-9.4).
+func (p *Pure) pairs(c Claim) []pair {
+	switch {
+	case strings.HasSuffix(c.Action, "Alias"):
+		alias := pair{c, arn.Alias(Region, p.accountOf(c.Who), p.aliasOf(c))}
+		alias.Key = ""
+		out := []pair{alias, {Claim: c}}
+		if present := p.behind(p.aliasOf(c)); c.Action == "UpdateAlias" && present != "" && present != c.Key {
+			out = append(out, pair{Claim: c})
+			out[1].Key = present
+		}
+		return out
+	case c.Action == "CreateKey" && slices.ContainsFunc(c.Using, func(u Pair) bool { return policy.KeyNamed(u.Name).ID == policy.KeyRequestTag }):
+		tag := pair{c, arn.Key(Region, p.accountOf(c.Who), KeyID("new"))}
+		tag.Action = "TagResource"
+		return []pair{{Claim: c}, tag}
+	default:
+		return []pair{{Claim: c}}
+	}
+}
+
+// behind is the key that an alias is for.
+func (p *Pure) behind(alias string) string {
+	t, _ := p.find("alias", alias)
+	return t.Of
+}
+
+func (p *Pure) accountOf(who string) string {
+	caller, _, err := p.caller(who)
+	if err != nil {
+		return ""
+	}
+	return caller.Account
+}
+
+func (p *Pure) decide(c pair) (authz.Decision, error) {
+	req, policies, err := p.request(c.Claim)
 	if err != nil {
 		return authz.Decision{}, err
 	}
-	if strings.HasSuffix(c.Action, "Alias") {
-		alias := *req
-		alias.Resource, alias.Guarded = arn.Alias(Region, req.Caller.Account, p.aliasOf(c)), false
-		if d := authz.Evaluate(&alias, policies); !d.Allowed() {
-			return d, nil
-		}
+	if c.resource != "" {
+		req.Resource = c.resource
 	}
 	if req.Guarded {
 		key, _ := p.find("key", c.Key)
@@ -221,7 +278,7 @@ func (p *Pure) guardrails(c Claim, key Thing, req *authz.Request, out *authz.Pol
 				return callerErr
 			}
 			out.Grants = append(out.Grants, policy.Grant(policy.GrantTerms{
-				Name: t.Name, Grantee: grantee.ARN, Operations: t.Operations, Equals: t.Equals, Subset: t.Subset}))
+				Name: t.Name, Grantee: grantee.ARN, Operations: t.Operations, Equals: t.Equals, Subset: t.Subset, SourceArn: t.Source}))
 		}
 		if err != nil {
 			return err
@@ -240,6 +297,9 @@ func (p *Pure) caller(who string) (authz.Caller, *authz.Policies, error) {
 		return authz.Caller{Principal: policy.Principal{Kind: policy.Service, Service: t.Name}}, &authz.Policies{}, nil
 	}
 	if t, ok := p.find("session", who); ok {
+		if user, ok := p.find("user", t.Of); ok {
+			return p.token(user)
+		}
 		return p.session(t, "role")
 	}
 	if t, ok := p.find("federated", who); ok {
@@ -273,6 +333,16 @@ func (p *Pure) entity(t Thing) (authz.Caller, *authz.Policies, error) {
 	return caller, out, err
 }
 
+// token is a user's session of GetSessionToken: the user, for a while.
+func (p *Pure) token(user Thing) (authz.Caller, *authz.Policies, error) {
+	caller, out, err := p.entity(user)
+	caller.TokenIssued = issued
+	return caller, out, err
+}
+
+// issued is when sessions began.
+var issued = time.Date(2026, 11, 1, 11, 0, 0, 0, time.UTC)
+
 func (p *Pure) session(t Thing, kind string) (authz.Caller, *authz.Policies, error) {
 	e, ok := p.find(kind, t.Of)
 	if !ok {
@@ -282,7 +352,7 @@ func (p *Pure) session(t Thing, kind string) (authz.Caller, *authz.Policies, err
 	if err != nil {
 		return caller, nil, err
 	}
-	caller.TokenIssued, caller.UserName = time.Date(2026, 11, 1, 11, 0, 0, 0, time.UTC), ""
+	caller.TokenIssued, caller.UserName = issued, ""
 	caller.Kind, caller.ARN, caller.UserID = policy.RoleSession, arn.STS("aws", e.Account, "assumed-role/"+e.Name+"/"+t.Name), caller.EntityID+":"+t.Name
 	out.HasSession = len(t.With) > 0
 	if kind == "user" {

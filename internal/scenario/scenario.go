@@ -5,13 +5,13 @@
 // A file is a txtar archive: claims on top, policies below. Lines:
 //
 //	# A comment names the claims that follow it.
-//	given key NAME in ACCOUNT [with FILE] [tags K=V,…] [multi-region]
+//	given key NAME in ACCOUNT [with FILE] [tags K=V,…] [multi-region] [unchecked]
 //	given alias alias/NAME for KEY
-//	given user|group|role NAME in ACCOUNT [with FILE…] [boundary FILE] [tags K=V,…] [path /P/] [groups G,…]
-//	given session NAME of ROLE [with FILE…] [tags K=V,…]
+//	given user|group|role NAME in ACCOUNT [with FILE…] [boundary FILE] [tags K=V,…] [path /P/] [groups G,…] [unchecked]
+//	given session NAME of ROLE|USER [with FILE…] [tags K=V,…]
 //	given federated NAME of USER [with FILE…]
 //	given service PRINCIPAL
-//	given grant NAME on KEY to WHO for OPERATION,… [equals K=V,…] [subset K=V,…]
+//	given grant NAME on KEY to WHO for OPERATION,… [equals K=V,…] [subset K=V,…] [source ARN]
 //	given scp|rcp LEVEL in ACCOUNT with FILE…
 //	given endpoint NAME with FILE
 //	recreate user|role NAME
@@ -21,8 +21,10 @@
 //	    because no LAYER allows
 //
 // WHO is a name given before, or root@ACCOUNT. A name in using is a condition
-// key; several values of one key repeat it. In a policy, {{NAME}} is the ARN of
-// the key of that name.
+// key; several values of one key repeat it. What comes with unchecked has a
+// policy that the API would not save, so that only the decision alone can meet
+// it. In a policy, {{NAME}} is the ARN of the key of that name, and {{id NAME}}
+// the unique id of the user or role of that name.
 package scenario
 
 import (
@@ -58,6 +60,7 @@ type Thing struct {
 	Tags       map[string]string
 	Equals     map[string]string
 	Subset     map[string]string
+	Source     string // a grant's SourceArn
 	Flags      []string
 	line       int
 }
@@ -121,7 +124,7 @@ func (f *File) thing(words []string, line int) error {
 	}
 	for i := 3; i < len(words); i++ {
 		word := words[i]
-		if word == "multi-region" {
+		if word == "multi-region" || word == "unchecked" {
 			t.Flags = append(t.Flags, word)
 			continue
 		}
@@ -163,6 +166,8 @@ func (t *Thing) set(word, value string) error {
 		t.Equals = pairs(value)
 	case "subset":
 		t.Subset = pairs(value)
+	case "source":
+		t.Source = value
 	case "for":
 		t.Of, t.Operations = orElse(t.Of, value), strings.Split(value, ",")
 	default:
@@ -227,11 +232,16 @@ func (f *File) because(text string) error {
 	return nil
 }
 
-var keyReference = regexp.MustCompile(`\{\{([^}]+)\}\}`)
+var reference = regexp.MustCompile(`\{\{([^}]+)\}\}`)
 
-// text is a policy with the keys' ARNs filled in.
-func (f *File) text(name string, keyARN func(string) string) string {
-	return keyReference.ReplaceAllStringFunc(f.Texts[name], func(ref string) string { return keyARN(strings.Trim(ref, "{}")) })
+// text is a policy with the keys' ARNs and the entities' unique ids filled in.
+func (f *File) text(name string, keyARN, entityID func(name string) string) string {
+	return reference.ReplaceAllStringFunc(f.Texts[name], func(ref string) string {
+		if entity, ok := strings.CutPrefix(strings.Trim(ref, "{}"), "id "); ok {
+			return entityID(entity)
+		}
+		return keyARN(strings.Trim(ref, "{}"))
+	})
 }
 
 // check insists that every file a line names exists, and that every file is named.

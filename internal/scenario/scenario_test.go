@@ -103,7 +103,7 @@ func TestService(t *testing.T) {
 		if !ok {
 			return
 		}
-		err, decisions := w.Perform(t, c, in)
+		decisions, err := w.Perform(t, c, in)
 		if len(decisions) == 0 {
 			t.Fatalf("no decision: %v", err)
 		}

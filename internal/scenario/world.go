@@ -31,6 +31,7 @@ type World struct {
 	HTTP   *httptest.Server
 	KeyARN map[string]string // by name
 	KeyID  map[string]string
+	UserID map[string]string // unique ids of users and roles by name
 	// Callers are the credentials of everyone who may stand in a claim.
 	Callers map[string]Credentials
 
@@ -51,8 +52,10 @@ func NewWorld(tb testing.TB, f *File, n int) *World {
 	}
 	tb.Cleanup(func() { s.Close() })
 	w := &World{Server: s, HTTP: httptest.NewTestServer(tb, s.Handler()), KeyARN: map[string]string{}, KeyID: map[string]string{},
-		Callers: map[string]Credentials{}, tb: tb, file: f}
-	w.texts = func(name string) string { return f.text(name, func(key string) string { return w.KeyARN[key] }) }
+		UserID: map[string]string{}, Callers: map[string]Credentials{}, tb: tb, file: f}
+	w.texts = func(name string) string {
+		return f.text(name, func(key string) string { return w.KeyARN[key] }, func(entity string) string { return w.UserID[entity] })
+	}
 	things := f.Things[:n]
 	for _, step := range []func(Thing){w.account, w.key, w.alias, w.group, w.entity, w.keyPolicy, w.session, w.recreate} {
 		for _, t := range things {
@@ -62,12 +65,15 @@ func NewWorld(tb testing.TB, f *File, n int) *World {
 	return w
 }
 
-// Inexpressible lists the kinds of things that only the pure decision knows.
-var Inexpressible = []string{"service", "grant", "scp", "rcp", "endpoint"}
+// Inexpressible lists the kinds of things, and the flag, that only the pure
+// decision knows.
+var Inexpressible = []string{"service", "grant", "scp", "rcp", "endpoint", "unchecked"}
 
 // Expressible reports whether the API can make the first n things of f.
 func Expressible(f *File, n int) bool {
-	return !slices.ContainsFunc(f.Things[:n], func(t Thing) bool { return slices.Contains(Inexpressible, t.Kind) })
+	return !slices.ContainsFunc(f.Things[:n], func(t Thing) bool {
+		return slices.Contains(Inexpressible, t.Kind) || slices.ContainsFunc(t.Flags, func(flag string) bool { return slices.Contains(Inexpressible, flag) })
+	})
 }
 
 func (w *World) root(account string) Credentials {
@@ -100,9 +106,14 @@ func (w *World) key(t Thing) {
 	if tags != nil {
 		in["Tags"] = tags
 	}
-	var out struct{ KeyMetadata struct{ Arn, KeyId string } }
+	var out struct {
+		KeyMetadata struct {
+			Arn string
+			ID  string `json:"KeyId"`
+		}
+	}
 	w.kms(w.root(t.Account), "CreateKey", in, &out)
-	w.KeyARN[t.Name], w.KeyID[t.Name] = out.KeyMetadata.Arn, out.KeyMetadata.KeyId
+	w.KeyARN[t.Name], w.KeyID[t.Name] = out.KeyMetadata.Arn, out.KeyMetadata.ID
 }
 
 func (w *World) keyPolicy(t Thing) {
@@ -144,7 +155,7 @@ func (w *World) makeEntity(t Thing) {
 	if t.Kind == "role" {
 		args = append(args, "AssumeRolePolicyDocument", anyoneMayAssume)
 	}
-	w.query(root, "iam", "Create"+class, append(args, tagArgs(t.Tags)...)...)
+	w.UserID[t.Name] = w.query(root, "iam", "Create"+class, append(args, tagArgs(t.Tags)...)...)[class+"Id"]
 	for i, file := range t.With {
 		w.query(root, "iam", "Put"+class+"Policy", class+"Name", t.Name, "PolicyName", strconv.Itoa(i), "PolicyDocument", w.texts(file))
 	}
@@ -184,13 +195,11 @@ func (w *World) session(t Thing) {
 	}
 	i := slices.IndexFunc(w.file.Things, func(e Thing) bool { return e.Name == t.Of && (e.Kind == "role" || e.Kind == "user") })
 	e := w.file.Things[i]
-	var args []string
-	for n, file := range t.With {
-		args = append(args, fmt.Sprintf("PolicyArns.member.%d.arn", n+1), w.managed(e.Account, "session-"+t.Name+strconv.Itoa(n), file))
-	}
-	args = append(args, tagArgs(t.Tags)...)
+	args := append(w.sessionPolicies(t, e.Account), tagArgs(t.Tags)...)
 	var out map[string]string
-	if t.Kind == "federated" {
+	if e.Kind == "user" && t.Kind == "session" {
+		out = w.query(w.Callers[e.Name], "sts", "GetSessionToken")
+	} else if t.Kind == "federated" {
 		w.query(w.root(e.Account), "iam", "AttachUserPolicy", "UserName", e.Name, "PolicyArn", adminPolicy)
 		out = w.query(w.Callers[e.Name], "sts", "GetFederationToken", append(args, "Name", t.Name)...)
 		w.query(w.root(e.Account), "iam", "DetachUserPolicy", "UserName", e.Name, "PolicyArn", adminPolicy)
@@ -198,6 +207,19 @@ func (w *World) session(t Thing) {
 		out = w.query(w.assumer(e.Account), "sts", "AssumeRole", append(args, "RoleArn", EntityARN(e), "RoleSessionName", t.Name)...)
 	}
 	w.Callers[t.Name] = Credentials{out["AccessKeyId"], out["SecretAccessKey"], out["SessionToken"]}
+}
+
+// sessionPolicies passes the first policy of a session inline, the others as
+// managed policies.
+func (w *World) sessionPolicies(t Thing, account string) (args []string) {
+	for n, file := range t.With {
+		if n == 0 {
+			args = append(args, "Policy", w.texts(file))
+			continue
+		}
+		args = append(args, fmt.Sprintf("PolicyArns.member.%d.arn", n), w.managed(account, "session-"+t.Name+strconv.Itoa(n), file))
+	}
+	return args
 }
 
 // assumer is a user who may assume the account's roles.

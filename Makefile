@@ -1,0 +1,50 @@
+# make run   builds Claviger and serves in development mode
+# make test  installs what the tests need and runs everything that CI runs
+export GOTOOLCHAIN := go1.27.3
+export GOFLAGS := -buildvcs=false
+GO := go
+
+.PHONY: run build test check tools generate bench fuzz fuzz-long clean
+
+run: build
+	./bin/claviger serve --dev
+
+build:
+	$(GO) build -trimpath -o bin/claviger ./cmd/claviger
+
+test: tools check
+	$(GO) test -race -timeout 20m ./...
+	$(MAKE) fuzz
+
+# What must be clean before any test counts.
+check:
+	@echo gofmt; test -z "$$(gofmt -l cmd internal kmstest tools)" || { gofmt -l cmd internal kmstest tools; exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool staticcheck -checks all,-ST1000 ./...
+	$(GO) run ./tools/regenerated
+
+# The real AWS CLI, which the tests of the program talk to it with.
+tools:
+	@command -v aws >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli; }
+
+generate:
+	$(GO) generate ./...
+
+# A short run of every fuzz target; fuzz-long runs each for ten minutes.
+FUZZTIME := 3s
+fuzz:
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+fuzz-long:
+	$(MAKE) fuzz FUZZTIME=10m
+
+# Micro-benchmarks, then the whole request against the same server doing nothing.
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	$(GO) run ./tools/wholerequest
+
+clean:
+	rm -rf bin

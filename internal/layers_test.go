@@ -1,0 +1,67 @@
+package internal_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/claviger/claviger/"
+
+// arrows are the imports of our own that each package may have; docs/architecture.md
+// draws them. cmd, server, kmstest and scenario, which put the parts together,
+// may import everything.
+var arrows = map[string]string{
+	"internal/arn":          "",
+	"internal/audit":        "",
+	"internal/authz":        "policy",
+	"internal/iam":          "arn audit authz material model model/iamapi policy store",
+	"internal/kms":          "arn audit authz iam material model model/kmsapi policy store",
+	"internal/material":     "",
+	"internal/model":        "",
+	"internal/model/iamapi": "model",
+	"internal/model/kmsapi": "model",
+	"internal/model/orgapi": "model",
+	"internal/model/stsapi": "model",
+	"internal/policy":       "arn",
+	"internal/seal":         "",
+	"internal/sigv4":        "",
+	"internal/store":        "material",
+	"internal/store/bolt":   "store",
+	"internal/sts":          "arn authz iam model model/stsapi policy store",
+	"internal/wire":         "arn audit iam kms model model/iamapi model/kmsapi model/orgapi model/stsapi policy sigv4 store sts",
+	"tools/modelgen":        "",
+	"tools/regenerated":     "",
+}
+
+// free packages may import everything of ours.
+var free = []string{"cmd/claviger", "internal/scenario", "internal/server", "kmstest", "tools/wholerequest", "tools/compatibility"}
+
+// pure packages do no I/O and read no environment.
+var pure = []string{"internal/arn", "internal/policy", "internal/authz"}
+
+// TestLayers reads the import lists of all packages and holds the drawing.
+func TestLayers(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(words[0], module)
+		allowed, known := arrows[name]
+		if !known && !slices.Contains(free, name) && name != "internal" {
+			t.Errorf("%s has no place in the drawing", name)
+		}
+		for _, imported := range words[1:] {
+			ours, ok := strings.CutPrefix(imported, module)
+			if ok && known && !slices.Contains(strings.Fields(allowed), strings.TrimPrefix(ours, "internal/")) {
+				t.Errorf("%s imports %s", name, ours)
+			}
+			if slices.Contains(pure, name) && slices.Contains([]string{"os", "net", "net/http", "log/slog", "io/fs"}, imported) {
+				t.Errorf("%s imports %s, but is to be pure", name, imported)
+			}
+		}
+	}
+}
