@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -141,6 +142,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// What lives long is small and what a request leaves is garbage: collecting
+	// less often costs some tens of megabytes and saves a tenth of a request.
+	debug.SetGCPercent(400)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
 	listener, scheme, err := o.open()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -183,7 +184,7 @@ func (l *Log) openSegment(n int) error {
 func (l *Log) Append(r *Record) (Head, error) {
 	l.mu.Lock()
 	r.Claviger.Sequence, r.Claviger.Previous = l.sequence+1, l.previous
-	line, err := json.Marshal(r)
+	line, err := r.appendTo(make([]byte, 0, 1536))
 	if err != nil {
 		l.mu.Unlock()
 		return Head{}, fmt.Errorf("audit: %w", err)
@@ -201,6 +202,7 @@ func (l *Log) Append(r *Record) (Head, error) {
 
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
+	runtime.Gosched() // let requests that are as far join this write
 	if l.written < mine.Sequence && l.broken == nil {
 		l.flush()
 	}

@@ -1,82 +1,102 @@
 package audit
 
 import (
-	"bytes"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // Parameters turns a request into requestParameters: members in CloudTrail's
 // spelling, without binary members and without those tagged secret. It returns
 // nil for a request that has nothing to show.
 func Parameters(in any) jsontext.Value {
-	var b bytes.Buffer
-	e := jsontext.NewEncoder(&b)
-	if !shows(reflect.ValueOf(in).Elem()) || write(e, reflect.ValueOf(in).Elem()) != nil {
+	w := line{b: make([]byte, 0, 256)}
+	v := reflect.ValueOf(in).Elem()
+	writeStruct(&w, v)
+	if w.err != nil || len(w.b) == len("{}") {
 		return nil
 	}
-	return bytes.TrimSpace(b.Bytes())
+	return w.b
 }
 
-var binary = reflect.TypeFor[[]byte]()
-
-func hidden(f reflect.StructField) bool { return f.Type == binary || f.Tag.Get("secret") != "" }
-
-// shows reports whether any member is present and not hidden.
-func shows(v reflect.Value) bool {
-	for i := range v.NumField() {
-		if !hidden(v.Type().Field(i)) && !v.Field(i).IsZero() {
-			return true
-		}
-	}
-	return false
+// A member is a field that may be shown.
+type member struct {
+	index int
+	name  string
 }
 
-func write(e *jsontext.Encoder, v reflect.Value) error {
-	switch {
-	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && v.Elem().NumField() > 0 && v.Type().Elem().Field(0).Anonymous:
-		return json.MarshalEncode(e, v.Interface()) // a timestamp
-	case v.Kind() == reflect.Pointer:
-		return write(e, v.Elem())
-	case v.Kind() == reflect.Struct:
-		return writeStruct(e, v)
-	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
-		return writeStructs(e, v)
-	default:
-		return json.MarshalEncode(e, v.Interface())
-	}
-}
+// members remembers what there is to show of each type.
+var members sync.Map // reflect.Type to []member; filled once for each type, never changed
 
-func writeStruct(e *jsontext.Encoder, v reflect.Value) error {
-	if err := e.WriteToken(jsontext.BeginObject); err != nil {
-		return err
+func membersOf(t reflect.Type) []member {
+	if m, ok := members.Load(t); ok {
+		return m.([]member)
 	}
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if hidden(f) || v.Field(i).IsZero() {
+	var out []member
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Type == reflect.TypeFor[[]byte]() || f.Tag.Get("secret") != "" {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if err := e.WriteToken(jsontext.String(strings.ToLower(name[:1]) + name[1:])); err != nil {
-			return err
-		}
-		if err := write(e, v.Field(i)); err != nil {
-			return err
-		}
+		out = append(out, member{i, strings.ToLower(name[:1]) + name[1:]})
 	}
-	return e.WriteToken(jsontext.EndObject)
+	members.Store(t, out)
+	return out
 }
 
-func writeStructs(e *jsontext.Encoder, v reflect.Value) error {
-	if err := e.WriteToken(jsontext.BeginArray); err != nil {
-		return err
-	}
-	for i := range v.Len() {
-		if err := write(e, v.Index(i)); err != nil {
-			return err
+func writeStruct(w *line, v reflect.Value) {
+	w.object(func() {
+		for _, m := range membersOf(v.Type()) {
+			f := v.Field(m.index)
+			if f.IsZero() {
+				continue
+			}
+			switch value := f.Interface().(type) {
+			case *string:
+				w.text(m.name, *value)
+			case map[string]string:
+				w.name(m.name)
+				w.object(func() {
+					for _, k := range slices.Sorted(maps.Keys(value)) {
+						w.pair(k, value[k])
+					}
+				})
+			default:
+				w.name(m.name)
+				writeValue(w, f)
+			}
 		}
-	}
-	return e.WriteToken(jsontext.EndArray)
+	})
 }
+
+func writeValue(w *line, v reflect.Value) {
+	switch {
+	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isTime(v.Type().Elem()):
+		writeStruct(w, v.Elem())
+	case v.Kind() == reflect.Struct:
+		writeStruct(w, v)
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+		w.b = append(w.b, '[')
+		for i := range v.Len() {
+			if i > 0 {
+				w.b = append(w.b, ',')
+			}
+			writeStruct(w, v.Index(i))
+		}
+		w.b = append(w.b, ']')
+	default:
+		b, err := json.Marshal(v.Interface(), json.Deterministic(true))
+		if err != nil {
+			w.err = err
+		}
+		w.b = append(w.b, b...)
+	}
+}
+
+// isTime recognises the wire's timestamp, which writes itself.
+func isTime(t reflect.Type) bool { return t.NumField() > 0 && t.Field(0).Anonymous }

@@ -81,11 +81,11 @@ func (q *question) guardrails() bool {
 
 // allowed is AUTH §0, steps 0 and 3 to 5.
 func (q *question) allowed() bool {
-	if !q.Guarded {
-		return q.identitySide()
-	}
 	if q.foreign() && !q.CrossAccount { // AUTH-4.3
 		return false
+	}
+	if !q.Guarded {
+		return q.identitySide()
 	}
 	named := q.namings(policy.Key, q.keyPolicy())
 	switch {
@@ -100,9 +100,10 @@ func (q *question) allowed() bool {
 	}
 }
 
-// foreign: the caller is of another account than the key (AUTH-4.1). A service is of none.
+// foreign: the caller is of another account than the key or alias (AUTH-4.1). A
+// service is of none.
 func (q *question) foreign() bool {
-	return q.Caller.Kind != policy.Service && q.Caller.Account != q.ResourceAccount
+	return q.Caller.Kind != policy.Service && q.ResourceAccount != "" && q.Caller.Account != q.ResourceAccount
 }
 
 // permits is the table of AUTH-5.1: what else an Allow needs that names the

@@ -61,7 +61,10 @@ type Signature struct {
 func Parse(r *Request) (*Signature, error) {
 	authorization := r.Header.Get("Authorization")
 	_, rawQuery, _ := strings.Cut(r.Target, "?")
-	query := parseQuery(rawQuery)
+	var query map[string]string
+	if rawQuery != "" {
+		query = parseQuery(rawQuery)
+	}
 	_, presigned := query["X-Amz-Algorithm"]
 	switch {
 	case authorization == "" && !presigned:

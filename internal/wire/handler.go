@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -104,7 +105,7 @@ type exchange struct {
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String()}
 	var err error
-	if x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
+	if x.body, err = readBody(w, r); err != nil {
 		x.unreadable(err)
 		return
 	}
@@ -114,6 +115,16 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.refuse(x, err)
 	}
+}
+
+// readBody reads the whole body, up to MaxBody.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	var b bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= MaxBody {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
+	return b.Bytes(), err
 }
 
 func (x *exchange) unreadable(err error) {
@@ -128,7 +139,10 @@ func (x *exchange) unreadable(err error) {
 // route finds the service and operation a request means.
 func (s *Server) route(x *exchange) error {
 	target := x.r.Header.Get("X-Amz-Target")
-	contentType, _, _ := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
+	contentType := x.r.Header.Get("Content-Type")
+	if contentType != jsonType {
+		contentType, _, _ = mime.ParseMediaType(contentType)
+	}
 	if target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
 		return s.routeQuery(x)
 	}

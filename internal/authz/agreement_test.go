@@ -1,0 +1,92 @@
+package authz_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/policy"
+	"pgregory.net/rapid"
+)
+
+// compiled is what the code under test is given for the same papers.
+func (p *papers) compiled() *authz.Policies {
+	one := func(doc *policy.Document, kind policy.Kind) *policy.Policy {
+		if doc == nil {
+			return nil
+		}
+		return policy.Compile(doc, kind, "test")
+	}
+	several := func(docs []*policy.Document, kind policy.Kind) (out []*policy.Policy) {
+		for _, doc := range docs {
+			out = append(out, one(doc, kind))
+		}
+		return out
+	}
+	out := &authz.Policies{
+		Resource: one(p.key, policy.Key), Identity: several(p.identity, policy.Identity),
+		Boundary: one(p.boundary, policy.Identity), HasBoundary: p.hasBoundary,
+		Session: several(p.session, policy.Identity), HasSession: p.hasSession,
+		RCP: several(p.rcp, policy.RCP), Endpoint: one(p.endpoint, policy.Endpoint), ThroughEndpoint: p.throughEndpoint,
+	}
+	for _, level := range p.scp {
+		out.SCP = append(out.SCP, several(level, policy.SCP))
+	}
+	for _, g := range p.grants {
+		out.Grants = append(out.Grants, policy.Grant(g))
+	}
+	return out
+}
+
+// String shows the papers in failures.
+func (p *papers) String() string {
+	text := fmt.Sprintf("boundary=%t session=%t endpoint=%t grants=%+v", p.hasBoundary, p.hasSession, p.throughEndpoint, p.grants)
+	show := func(name string, docs ...*policy.Document) {
+		for _, doc := range docs {
+			if doc != nil {
+				text += "\n" + name + " " + doc.Compact()
+			}
+		}
+	}
+	show("key policy", p.key)
+	show("identity", p.identity...)
+	show("boundary", p.boundary)
+	show("session", p.session...)
+	for i, level := range p.scp {
+		show(fmt.Sprint("SCP level ", i), level...)
+	}
+	show("RCP", p.rcp...)
+	show("endpoint", p.endpoint)
+	return text
+}
+
+// agree fails if Evaluate, Explain and the reference do not decide alike.
+func agree(t rapid.TB, req *authz.Request, p *papers) authz.Outcome {
+	t.Helper()
+	compiled := p.compiled()
+	got := authz.Evaluate(req, compiled)
+	if explained, _ := authz.Explain(req, compiled); explained != got {
+		t.Fatalf("Explain = %+v, Evaluate = %+v\n%v", explained, got, p)
+	}
+	if want := referenceOutcome(req, p); got.Outcome != want {
+		t.Fatalf("%s %v on %s: Evaluate = %v, the rules say %v\nfacts %+v from %q\n%v",
+			req.Caller.ARN+req.Caller.Service, req.Action, req.Resource, got.Outcome, want, req.ServiceCondition, req.SourceIP, p)
+	}
+	return got.Outcome
+}
+
+// agreeOnAll asks every question of a scene and counts the outcomes.
+func agreeOnAll(t rapid.TB, s *scene) (count [3]int) {
+	t.Helper()
+	for _, c := range callers() {
+		for _, a := range asks {
+			req, p := s.of(c, a)
+			count[agree(t, req, p)]++
+		}
+	}
+	return count
+}
+
+func TestAgreementOnEverything(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) { agreeOnAll(rt, drawScene(rt)) })
+}
