@@ -117,11 +117,12 @@ func set(v policy.Value) []string {
 }
 
 // all is ForAllValues (AUTH-8.6); what counts as null is an empty set (AUTH-8.4).
+// Against an empty list it holds only then, negated or not (AUTH-8.9).
 func (q *question) all(t test, c *policy.Condition, v policy.Value, version string) bool {
 	if empty(v) {
 		return true
 	}
-	return !slices.ContainsFunc(set(v), func(text string) bool { return !q.satisfies(t, c, text, version) })
+	return len(c.Values.Items) > 0 && !slices.ContainsFunc(set(v), func(text string) bool { return !q.satisfies(t, c, text, version) })
 }
 
 // any is ForAnyValue (AUTH-8.6).

@@ -120,9 +120,12 @@ func (q *question) identitySide() bool {
 	return q.identityAllows() && q.boundaryAllows() && q.sessionAllows()
 }
 
-// identityAllows: the root user has no identity policies and needs none (AUTH §0).
+// identityAllows: the root user has no identity policies and needs none (AUTH
+// §0). The rules do not speak of federated sessions that the root user made;
+// they are taken to act as the root user.
 func (q *question) identityAllows() bool {
-	return q.Caller.Kind == policy.RootUser || q.allows(policy.Identity, q.papers.identity...)
+	rootMade := q.Caller.Kind == policy.FederatedSession && q.Caller.EntityARN == ""
+	return q.Caller.Kind == policy.RootUser || rootMade || q.allows(policy.Identity, q.papers.identity...)
 }
 
 // boundaryAllows: there is no boundary, or it allows (AUTH-5.4).
@@ -179,7 +182,9 @@ func (q *question) actionMatches(s *policy.Statement) bool {
 	return listed != s.NotAction
 }
 
-// resourceMatches: a statement without Resource is inert (AUTH-7.3).
+// resourceMatches: a statement without Resource is inert (AUTH-7.3). In a key
+// policy the key's own ARN matches and others do not (AUTH-7.2); patterns, of
+// which that rule does not speak, are taken as elsewhere.
 func (q *question) resourceMatches(s *policy.Statement, kind policy.Kind, version string) bool {
 	if s.Resource == nil {
 		return false
@@ -190,8 +195,6 @@ func (q *question) resourceMatches(s *policy.Statement, kind policy.Kind, versio
 			return true
 		case q.Resource == "*": // actions without a resource need "*" (AUTH-7.7)
 			return false
-		case kind == policy.Key: // the key's own ARN and no other (AUTH-7.2)
-			return i.Text == q.Resource
 		default:
 			return q.resourceLike(i.Text, version)
 		}
@@ -200,12 +203,13 @@ func (q *question) resourceMatches(s *policy.Statement, kind policy.Kind, versio
 }
 
 // resourceLike compares field by field; the sixth is the rest (AUTH-7.6). Only
-// there are variables (AUTH-8.11). In a pattern of fewer fields a last "*" spans
-// what is left; other short texts, like a bare key id, match nothing (AUTH-7.5).
+// there are variables (AUTH-8.11). In a pattern of fewer fields a final "*" spans
+// what is left; the rule has it alone in its field, here it may end the field.
+// Other short texts, like a bare key id, match nothing (AUTH-7.5).
 func (q *question) resourceLike(pattern, version string) bool {
 	fields := strings.SplitN(pattern, ":", 6)
 	last := len(fields) - 1
-	if last < 5 && fields[last] != "*" {
+	if last < 5 && !strings.HasSuffix(fields[last], "*") {
 		return false
 	}
 	parts := strings.SplitN(q.Resource, ":", 6)
@@ -311,8 +315,10 @@ func (q *question) exempt(ps *policy.Principals) bool {
 		return has(account)
 	case policy.User:
 		return has(account, direct)
-	case policy.RoleSession, policy.FederatedSession: // federated users: by analogy, the rule does not name them
+	case policy.RoleSession:
 		return has(account, entity, direct)
+	case policy.FederatedSession: // the rule does not name federated users
+		return has(account, direct)
 	case policy.Service:
 		return has(direct)
 	}

@@ -163,10 +163,11 @@ func (o *operand) match(f family, text string, ctx Context) (matches, valid bool
 		p, ok := o.text.expand(ctx)
 		want, ok1 := parseBool(string(p))
 		got, ok2 := parseBool(text)
-		return want == got, ok && ok1 && ok2
+		valid = ok && ok1 && ok2
+		return valid && want == got, valid
 	case binary:
 		b, err := base64.StdEncoding.DecodeString(text)
-		return string(b) == o.binary, err == nil
+		return err == nil && string(b) == o.binary, err == nil
 	case ipAddress:
 		ip, err := netip.ParseAddr(text)
 		return err == nil && o.prefix.Contains(ip.Unmap().WithZone("")), err == nil
