@@ -97,6 +97,7 @@ var oddPrincipals = []any{
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":user/Alice"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":*"}, map[string]any{"AWS": "arn:aws-cn:iam::" + home + ":root"},
 	map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/worker/*"}, map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/jobs/worker/one"},
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":group/staff"}, map[string]any{"AWS": "AROADELETED0000000001"}, map[string]any{"AWS": "1111"},
+	map[string]any{"AWS": "arn:aws:iam:us-east-1:" + home + ":root"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":Root"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":user/*"},
 	map[string]any{"AWS": []string{}}, map[string]any{"AWS": ""}, map[string]any{},
 }
 
@@ -112,7 +113,7 @@ var resources = []any{
 	"arn:aws:kms:*", "arn:*", "arn:aws:kms:us-east-?:*", "arn:aws:kms:us-east-1:" + home + "*", "arn:aws:kms:*:key/mrk-1", "arn:aws:kms:*:*:*",
 	"arn:aws:s3:::*", "mrk-1", "key/*", "alias/blue", "ARN:aws:kms:*", "arn:*:*:*:*:key/mrk-?", "arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias}",
 	"arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias, 'mrk-1'}", "arn:aws:kms:us-east-1:" + home + ":key/${aws:PrincipalTag/team}",
-	"arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/mrk-1", "arn:aws:kms:us-east-1:" + home + ":*/${aws:username}", []string{}, "arn:aws:kms:us-east-1:" + home + ":",
+	"arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/mrk-1", "arn:aws:kms:${aws:RequestedRegion}:*", "arn:aws:kms:us-east-1:" + home + ":*/${aws:username}", []string{}, "arn:aws:kms:us-east-1:" + home + ":",
 }
 
 // A subject is a condition key with what policies and requests say about it.
@@ -131,7 +132,7 @@ var families = map[string][]string{
 		"NumericGreaterThanEquals"},
 	"date":  {"DateEquals", "DateNotEquals", "DateLessThan", "DateLessThanEquals", "DateGreaterThan", "DateGreaterThanEquals"},
 	"bool":  {"Bool", "bOOL"},
-	"other": {"BinaryEquals", "StringMatches", "StringEqualsIfPresent", "ForSomeValues:StringEquals", "NullIfExists", "stringequals"},
+	"other": {"BinaryEquals", "StringMatches", "StringEqualsIfPresent", "ForSomeValues:StringEquals", "stringequals", "NULL"},
 	"ip":    {"IpAddress", "NotIpAddress"},
 	"arn":   {"ArnEquals", "ArnNotEquals", "ArnLike", "ArnNotLike"},
 }
@@ -140,8 +141,9 @@ var families = map[string][]string{
 var subjects = []subject{
 	{"kms:EncryptionContext:App", false, []string{"string"},
 		[]any{"a", "A", "a*", "?", "b", "*", "", "é", "${aws:username}", "${aws:username, 'a'}", "${AWS:PrincipalTag/TEAM}", "${kms:RequestAlias, ''}",
-			"${*}", "${?}*", "${$}{a}", "${aws:TagKeys}", "${no:such, 'b'}x", "x${aws:username}*", 7, true},
-		[]string{"a", "A", "b", "ab", "*", "alice", "é", "", "bx", "${a}", "${aws:username}", "xalice", "?", "7", "true"}},
+			"${*}", "${?}*", "${$}{a}", "${aws:TagKeys}", "${no:such, 'b'}x", "x${aws:username}*", 7, true, "${aws:username,'a'}", "${", "${a}",
+			"ß", "YQ==", "YR=="},
+		[]string{"a", "A", "b", "ab", "*", "alice", "é", "", "bx", "${a}", "${aws:username}", "xalice", "?", "7", "true", "ss", "YQ==", "${"}},
 	{"kms:RequestAlias", false, []string{"string"}, []any{"alias/*", "alias/blue", "mrk-1"}, []string{"alias/blue", "mrk-1", "*", ""}},
 	{"kms:ResourceAliases", true, []string{"string"}, []any{"alias/a", "alias/b", "alias/*", "${aws:username}"}, []string{"alias/a", "alias/b", "alice"}},
 	{"aws:TagKeys", true, []string{"string"}, []any{"a", "A", "b", ""}, []string{"a", "b", "A", ""}},

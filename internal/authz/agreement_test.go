@@ -90,3 +90,36 @@ func agreeOnAll(t rapid.TB, s *scene) (count [3]int) {
 func TestAgreementOnEverything(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) { agreeOnAll(rt, drawScene(rt)) })
 }
+
+// TestAgreementOnConditions asks about one condition at a time, on which alone
+// the outcome depends.
+func TestAgreementOnConditions(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
+		for range 10 {
+			statement := map[string]any{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*", "Condition": drawConditions(rt)}
+			s.papers.key = document(rt, pick(rt, "version", []string{"2012-10-17", "2008-10-17"}), []map[string]any{statement})
+			for _, c := range callers() {
+				req, p := s.of(c, asks[0])
+				agree(rt, req, p)
+			}
+		}
+	})
+}
+
+// TestAgreementOnStatements asks about one statement at a time, of a key policy
+// and of an identity policy.
+func TestAgreementOnStatements(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
+		for range 5 {
+			effect := pick(rt, "effect", []string{"Allow", "Deny"})
+			s.papers.hasBoundary = chance(rt, "boundary", 30)
+			s.papers.key = document(rt, "2012-10-17", []map[string]any{drawStatement(rt, effect, true)})
+			s.papers.identity = []*policy.Document{document(rt, "2012-10-17", []map[string]any{drawStatement(rt, effect, false)})}
+			agreeOnAll(rt, s)
+		}
+	})
+}

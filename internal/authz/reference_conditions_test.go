@@ -50,7 +50,8 @@ var negatedRelations = map[string]string{
 }
 
 // takeApart reads an operator's name, without regard to case (AUTH-8.2). Null
-// takes no IfExists; a set operator before it is not spoken of.
+// takes no IfExists; a set operator before it, of which the rules do not speak,
+// makes no difference.
 func takeApart(name string) (t test, ok bool) {
 	name = strings.ToLower(name)
 	for _, set := range []string{"forallvalues:", "foranyvalue:"} {
@@ -64,7 +65,7 @@ func takeApart(name string) (t test, ok bool) {
 	if !ok {
 		t.relation, t.negated = negatedRelations[name], true
 	}
-	return t, t.relation != "" && !(t.relation == "null" && (t.ifExists || t.set != ""))
+	return t, t.relation != "" && !(t.relation == "null" && t.ifExists)
 }
 
 // conditionHolds is AUTH-8.1, 8.3 to 8.7 and 8.9.
@@ -165,12 +166,11 @@ func (q *question) satisfies(t test, c *policy.Condition, text, version string) 
 func (q *question) compare(relation, want, got, version string) answer {
 	switch {
 	case relation == "bool":
-		return compareBools(want, got)
+		return q.compareBools(want, got, version)
 	case relation == "ipaddress":
 		return compareAddresses(want, got)
 	case relation == "binaryequals":
-		raw, err := base64.StdEncoding.DecodeString(want)
-		return yes(err == nil && string(raw) == got)
+		return compareBinary(want, got)
 	case relation == "arnlike":
 		return q.compareARNs(want, got, version)
 	case strings.HasPrefix(relation, "numeric"):
@@ -188,10 +188,20 @@ func (q *question) compare(relation, want, got, version string) answer {
 	return yes(like(pattern, got))
 }
 
-// compareBools: other texts than true and false match nothing.
-func compareBools(want, got string) answer {
-	want, got = strings.ToLower(want), strings.ToLower(got)
-	return yes(want == got && (want == "true" || want == "false"))
+// compareBools: other texts than true and false match nothing. Variables count,
+// as one page has it (AUTH-8.11).
+func (q *question) compareBools(want, got, version string) answer {
+	pattern, ok := q.expand(want, version, false)
+	got = strings.ToLower(got)
+	return yes(ok && (got == "true" || got == "false") && like(lower(pattern), got))
+}
+
+// compareBinary compares bytes. The rule has the policy's value in base64; the
+// request's is taken to be so as well.
+func compareBinary(want, got string) answer {
+	w, err1 := base64.StdEncoding.DecodeString(want)
+	g, err2 := base64.StdEncoding.DecodeString(got)
+	return yes(err1 == nil && err2 == nil && string(w) == string(g))
 }
 
 // compareAddresses: an address is in a range of its own family; without a prefix the range is the address.
@@ -266,7 +276,8 @@ func instant(s string) (time.Time, bool) {
 
 // compareARNs compares six segments; the sixth is the rest, and no other
 // wildcard crosses a colon. A policy's text that is no ARN matches nothing, nor
-// does it hold negated.
+// does it hold negated. The rules do not say whether a colon in the value of a
+// variable separates segments: here it does not.
 func (q *question) compareARNs(want, got, version string) answer {
 	pattern, ok := q.expand(want, version, true)
 	if !ok {
@@ -288,10 +299,11 @@ func (q *question) compareARNs(want, got, version string) answer {
 	return matches
 }
 
-// A glyph is one character of a pattern; a wild one is * or ?.
+// A glyph is one character of a pattern; a wild one is * or ?. A filled one
+// comes from a variable.
 type glyph struct {
-	r    rune
-	wild bool
+	r            rune
+	wild, filled bool
 }
 
 // globGlyphs reads a pattern without variables.
@@ -300,7 +312,7 @@ func globGlyphs(s string) []glyph { return glyphs(s, true) }
 // glyphs reads text in which * and ? are wild, or not.
 func glyphs(s string, wildcards bool) (p []glyph) {
 	for _, r := range s {
-		p = append(p, glyph{r, wildcards && (r == '*' || r == '?')})
+		p = append(p, glyph{r: r, wild: wildcards && (r == '*' || r == '?')})
 	}
 	return p
 }
@@ -341,8 +353,11 @@ func segments(p []glyph) (fields [][]glyph) {
 	return append(fields, p)
 }
 
-// variable is one policy variable; its groups are the key and the default.
-var variable = regexp.MustCompile(`\$\{([^}',]*)(?:, '([^'}]*)')?\}`)
+// variable is one policy variable.
+var variable = regexp.MustCompile(`\$\{[^}]*\}`)
+
+// withDefault is the inside of a variable with a default: comma, one space, single quotes (AUTH-8.12).
+var withDefault = regexp.MustCompile(`^(.*?), '(.*)'$`)
 
 // expand fills in the variables of a text, in policies of 2012 only
 // (AUTH-8.10). What is filled in is literal (AUTH-8.13). It fails if a variable
@@ -351,33 +366,37 @@ func (q *question) expand(s, version string, wildcards bool) (p []glyph, ok bool
 	if version != "2012-10-17" {
 		return glyphs(s, wildcards), true
 	}
-	for s != "" {
-		at := variable.FindStringSubmatchIndex(s)
-		if at == nil {
-			break
-		}
-		text, ok := q.fill(s[at[2]:at[3]], at[4] >= 0, s[max(at[4], 0):max(at[5], 0)])
+	from := 0
+	for _, at := range variable.FindAllStringIndex(s, -1) {
+		text, ok := q.fill(s[at[0]+len("${") : at[1]-len("}")])
 		if !ok {
 			return nil, false
 		}
-		p = append(append(p, glyphs(s[:at[0]], wildcards)...), glyphs(text, false)...)
-		s = s[at[1]:]
+		p = append(p, glyphs(s[from:at[0]], wildcards)...)
+		for _, r := range text {
+			p = append(p, glyph{r: r, filled: true})
+		}
+		from = at[1]
 	}
-	return append(p, glyphs(s, wildcards)...), true
+	return append(p, glyphs(s[from:], wildcards)...), true
 }
 
-// fill is the text for one variable.
-func (q *question) fill(key string, hasDefault bool, text string) (string, bool) {
-	if key == "*" || key == "?" || key == "$" {
-		return key, true
+// fill is the text for the inside of one variable.
+func (q *question) fill(inside string) (string, bool) {
+	if inside == "*" || inside == "?" || inside == "$" {
+		return inside, true // AUTH-8.13
+	}
+	key, otherwise := inside, withDefault.FindStringSubmatch(inside)
+	if otherwise != nil {
+		key = otherwise[1]
 	}
 	v := q.value(key)
 	switch {
-	case v.Present && v.Multi:
-		return "", false
 	case v.Present:
-		return v.Text, true
+		return v.Text, !v.Multi
+	case otherwise != nil:
+		return otherwise[2], true
 	default:
-		return text, hasDefault
+		return "", false
 	}
 }

@@ -221,7 +221,10 @@ func (q *question) resourceLike(pattern, version string) bool {
 			return false
 		}
 	}
-	rest, ok := q.expand(fields[last], version, true)
+	rest, ok := globGlyphs(fields[last]), true
+	if last == 5 {
+		rest, ok = q.expand(fields[last], version, true)
+	}
 	return ok && like(rest, strings.Join(parts[last:], ":"))
 }
 

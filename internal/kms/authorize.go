@@ -41,7 +41,7 @@ var crossAccount = func() (set policy.ActionSet) {
 // authorize asks the key's policy, and all that it lets in, whether the caller
 // may perform the action on the target, and returns the key. A key that does
 // not exist is told only to callers of its own account whose identity policies
-// would let them.
+// would let them, and not if only a ciphertext names it.
 func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *conditions) (*Key, error) {
 	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: crossAccount.Has(action), Conditions: c}
 	if t.key != nil {
@@ -53,7 +53,7 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 	switch {
 	case err != nil:
 		return nil, err
-	case !d.Allowed():
+	case !d.Allowed(), t.key == nil && t.cipher:
 		return nil, accessDenied(refusal(&d, req, t))
 	case t.key == nil:
 		return nil, kmsapi.NotFoundException("Key '" + t.arn + "' does not exist")

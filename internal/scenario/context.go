@@ -100,7 +100,7 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 		if multiRegion {
 			return policy.One("PRIMARY")
 		}
-	case policy.KeyResourceTag:
+	case policy.KeyResourceTag, policy.KeyKMSResourceTag:
 		return authz.FoldLookup(x.key.Tags, key.Suffix)
 	case policy.KeyKMSResourceAliases:
 		return x.aliases()

@@ -97,6 +97,9 @@ func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
 
 func (p *Pure) keyARN(name string) string {
 	t, _ := p.find("key", name)
+	if slices.Contains(t.Flags, "multi-region") {
+		return arn.Key(Region, t.Account, "mrk-"+strings.ReplaceAll(KeyID(name), "-", ""))
+	}
 	return arn.Key(Region, t.Account, KeyID(name))
 }
 
@@ -240,7 +243,7 @@ func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
 		if ctx.key, ok = p.find("key", c.Key); !ok {
 			return nil, nil, fmt.Errorf("no key %s", c.Key)
 		}
-		req.Resource, req.Guarded, req.ResourceAccount = arn.Key(Region, ctx.key.Account, KeyID(c.Key)), true, ctx.key.Account
+		req.Resource, req.Guarded, req.ResourceAccount = p.keyARN(c.Key), true, ctx.key.Account
 		req.CrossAccount = CrossAccount(c.Action)
 	}
 	ctx.apply(req)
