@@ -71,3 +71,14 @@ func TestPartition(t *testing.T) {
 		t.Errorf("Key = %q, want %q", got, want)
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add("arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+	f.Fuzz(func(t *testing.T, s string) {
+		a, err := Parse(s)
+		if err == nil && a.String() != s {
+			t.Fatalf("Parse(%q).String() = %q", s, a)
+		}
+		_, _, _ = IsKeyID(s), IsRegion(s), IsAccount(s)
+	})
+}

@@ -104,7 +104,7 @@ func parseHeader(r *Request, header string) (*Signature, error) {
 		return nil, incomplete(msg + "Authorization=" + header)
 	}
 	s := &Signature{Token: r.Header.Get("X-Amz-Security-Token")}
-	return s, s.fill(r, fields["Credential"], fields["SignedHeaders"], fields["Signature"], date)
+	return s.fill(r, fields["Credential"], fields["SignedHeaders"], fields["Signature"], date)
 }
 
 func missingFrom(fields map[string]string, date string) (msg string) {
@@ -140,39 +140,39 @@ func parsePresigned(r *Request, query map[string]string) (*Signature, error) {
 		}
 		s.Expires = time.Duration(seconds) * time.Second
 	}
-	return s, s.fill(r, query["X-Amz-Credential"], query["X-Amz-SignedHeaders"], query["X-Amz-Signature"], query["X-Amz-Date"])
+	return s.fill(r, query["X-Amz-Credential"], query["X-Amz-SignedHeaders"], query["X-Amz-Signature"], query["X-Amz-Date"])
 }
 
-// fill completes s from the parts that both forms share.
-func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date string) error {
+// fill completes s from the parts that both forms share, and returns it.
+func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date string) (*Signature, error) {
 	scope := strings.Split(credential, "/")
 	if len(scope) != 5 {
-		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" + credential + "'")
+		return nil, incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" + credential + "'")
 	}
 	s.AccessKeyID, s.Date, s.Region, s.Service = scope[0], scope[1], scope[2], scope[3]
 	if scope[4] != terminator {
-		return invalid("Credential should be scoped with a valid terminator: 'aws4_request', not '" + scope[4] + "'. ")
+		return nil, invalid("Credential should be scoped with a valid terminator: 'aws4_request', not '" + scope[4] + "'. ")
 	}
 	var err error
 	if s.Time, err = parseTime(date); err != nil {
-		return incomplete("Date must be in ISO-8601 'basic format'. Got '" + date + "'. See http://en.wikipedia.org/wiki/ISO_8601")
+		return nil, incomplete("Date must be in ISO-8601 'basic format'. Got '" + date + "'. See http://en.wikipedia.org/wiki/ISO_8601")
 	}
 	if iso := s.Time.Format("20060102"); iso != s.Date {
-		return invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
+		return nil, invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
 			s.Date + "' != '" + iso + "', from '" + date + "'.")
 	}
 	s.signedHeaders = strings.Split(signedHeaders, ";")
 	if !slices.Contains(s.signedHeaders, "host") {
-		return invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+		return nil, invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for _, name := range unsignedAmz(r.Header, s.signedHeaders) {
-		return invalid("'" + name + "' must be a 'SignedHeader' in the AWS Authorization.")
+		return nil, invalid("'" + name + "' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	s.signature, err = hex.DecodeString(signature)
 	if err != nil {
 		s.signature = nil // matches nothing: the answer is that the signature does not match
 	}
-	return nil
+	return s, nil
 }
 
 // unsignedAmz lists headers that change what a request means and that the client

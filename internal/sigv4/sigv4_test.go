@@ -101,3 +101,125 @@ func TestVectors(t *testing.T) {
 		}
 	}
 }
+
+// signedRequest is a request that Sign has signed, as a server receives it.
+func signedRequest(t testing.TB, now time.Time) *Request {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, "http://kms.us-east-1.amazonaws.com/", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Amz-Target", "TrentService.ListKeys")
+	Sign(r, []byte("body"), "AKID", "secret", "token", "us-east-1", "kms", now)
+	return &Request{Method: r.Method, Target: "/", Host: r.URL.Host, Header: r.Header, Body: []byte("body")}
+}
+
+func TestTime(t *testing.T) {
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	s, err := Parse(signedRequest(t, at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		now  time.Time
+		want string
+	}{
+		{"now", at, ""},
+		{"late by the limit", at.Add(Skew), ""},
+		{"too late", at.Add(Skew + time.Second), "Signature expired: 20261101T120000Z is now earlier than 20261101T120001Z (20261101T120501Z - 5 min.)"},
+		{"early by the limit", at.Add(-Skew), ""},
+		{"too early", at.Add(-Skew - time.Second), "Signature not yet current: 20261101T120000Z is still later than 20261101T115959Z (20261101T115459Z + 5 min.)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ""
+			if err := s.CheckTime(tt.now); err != nil {
+				got = strings.TrimPrefix(err.Error(), "InvalidSignatureException: ")
+			}
+			if got != tt.want {
+				t.Errorf("CheckTime = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestEveryChangeIsNoticed changes each part of a signed request.
+func TestEveryChangeIsNoticed(t *testing.T) {
+	now := time.Now()
+	key := DeriveKey("secret", now.UTC().Format("20060102"), "us-east-1", "kms")
+	changes := map[string]func(*Request){
+		"method":         func(r *Request) { r.Method = http.MethodPut },
+		"path":           func(r *Request) { r.Target = "/x" },
+		"query":          func(r *Request) { r.Target = "/?a=b" },
+		"host":           func(r *Request) { r.Host = "other" },
+		"body":           func(r *Request) { r.Body = []byte("Body") },
+		"target":         func(r *Request) { r.Header.Set("X-Amz-Target", "TrentService.CreateKey") },
+		"another target": func(r *Request) { r.Header.Add("X-Amz-Target", "TrentService.CreateKey") },
+		"token":          func(r *Request) { r.Header.Set("X-Amz-Security-Token", "other") },
+		"date":           func(r *Request) { r.Header.Set("X-Amz-Date", now.UTC().Format("20060102")+"T000000Z") },
+		"signature":      func(r *Request) { r.Header.Set("Authorization", r.Header.Get("Authorization")+"0") },
+	}
+	if s, err := Parse(signedRequest(t, now)); err != nil || s.Verify(signedRequest(t, now), key) != nil {
+		t.Fatalf("unchanged: %v", err)
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			r := signedRequest(t, now)
+			change(r)
+			s, err := Parse(r)
+			if err == nil {
+				err = s.Verify(r, key)
+			}
+			if err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}
+
+func TestKeyCache(t *testing.T) {
+	var c KeyCache
+	s := &Signature{Date: "20261101", Region: "us-east-1", Service: "kms"}
+	for range 2 {
+		if got, want := c.Key("secret", s), DeriveKey("secret", s.Date, s.Region, s.Service); string(got) != string(want) {
+			t.Fatal("the cached key differs")
+		}
+	}
+	if string(c.Key("other", s)) == string(c.Key("secret", s)) {
+		t.Error("two secrets share a key")
+	}
+}
+
+// FuzzParse feeds Parse any header and query.
+func FuzzParse(f *testing.F) {
+	r := signedRequest(f, time.Unix(1.8e9, 0))
+	f.Add(r.Header.Get("Authorization"), r.Header.Get("X-Amz-Date"), "/")
+	f.Add("", "", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a/b/c/d/aws4_request&X-Amz-Date=20261101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Signature=00&X-Amz-Expires=9")
+	f.Fuzz(func(t *testing.T, authorization, date, target string) {
+		r := &Request{Method: http.MethodPost, Target: target, Host: "h", Header: http.Header{"Authorization": {authorization}, "X-Amz-Date": {date}}}
+		s, err := Parse(r)
+		if (s == nil) == (err == nil) {
+			t.Fatalf("Parse = %v, %v", s, err)
+		}
+		if err == nil && s.Verify(r, []byte("key")) == nil {
+			t.Fatal("a signature nobody made was accepted")
+		}
+	})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	now := time.Now()
+	r := signedRequest(b, now)
+	var c KeyCache
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := Parse(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Verify(r, c.Key("secret", s)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
