@@ -45,10 +45,16 @@ func (s *Service) ListAccessKeys(ctx context.Context, call *Call, in *iamapi.Lis
 	if err != nil {
 		return nil, err
 	}
-	out := &iamapi.ListAccessKeysResponse{IsTruncated: new(false)}
+	p, err := newPage(in.Marker, in.MaxItems)
+	if err != nil {
+		return nil, err
+	}
+	out := &iamapi.ListAccessKeysResponse{}
 	err = s.read(ctx, call, policy.MustAction("iam:ListAccessKeys"), UserClass, name, func(tx *store.Tx, e *Entity) error {
 		out.AccessKeyMetadata = []iamapi.AccessKeyMetadata{}
-		for _, id := range e.AccessKeys {
+		var ids []string
+		ids, out.IsTruncated, out.Marker = cutAfter(p, e.AccessKeys, func(id string) string { return id })
+		for _, id := range ids {
 			k, err := store.Get(tx, accessKeyKind, accessKeyKey(id))
 			if err != nil {
 				return err

@@ -168,7 +168,8 @@ func (s *Service) ListPolicies(ctx context.Context, call *Call, in *iamapi.ListP
 			found = append(found, own...)
 		}
 		found = slices.DeleteFunc(found, func(m *Managed) bool {
-			return !strings.HasPrefix(m.Path, path) || model.Value(in.OnlyAttached) && m.Attachments == 0 || listKey(m) <= p.after
+			unused := model.Value(in.OnlyAttached) && m.Attachments == 0 || in.PolicyUsageFilter != nil && !m.usedAs(*in.PolicyUsageFilter)
+			return !strings.HasPrefix(m.Path, path) || unused || listKey(m) <= p.after
 		})
 		found, out.IsTruncated, out.Marker = cut(p, found, listKey)
 		out.Policies = out.Policies[:0]
@@ -180,6 +181,15 @@ func (s *Service) ListPolicies(ctx context.Context, call *Call, in *iamapi.ListP
 		return nil
 	})
 	return out, err
+}
+
+// usedAs reports whether the policy is in use as a permissions policy or as a
+// permissions boundary.
+func (m *Managed) usedAs(usage string) bool {
+	if usage == "PermissionsBoundary" {
+		return m.Boundaries > 0
+	}
+	return m.Attachments > 0
 }
 
 // listKey orders policies: AWS's first, then the account's own, each by name.
@@ -247,11 +257,18 @@ func (s *Service) GetPolicyVersion(ctx context.Context, call *Call, in *iamapi.G
 
 // ListPolicyVersions lists versions, the newest first.
 func (s *Service) ListPolicyVersions(ctx context.Context, call *Call, in *iamapi.ListPolicyVersionsRequest) (*iamapi.ListPolicyVersionsResponse, error) {
-	out := &iamapi.ListPolicyVersionsResponse{IsTruncated: new(false)}
-	err := s.readManaged(ctx, call, "iam:ListPolicyVersions", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+	p, err := newPage(in.Marker, in.MaxItems)
+	if err != nil {
+		return nil, err
+	}
+	out := &iamapi.ListPolicyVersionsResponse{}
+	err = s.readManaged(ctx, call, "iam:ListPolicyVersions", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		versions := slices.Clone(m.Versions)
+		slices.Reverse(versions)
+		versions, out.IsTruncated, out.Marker = cutAfter(p, versions, func(v Version) string { return v.ID })
 		out.Versions = []iamapi.PolicyVersion{}
-		for i := range slices.Backward(m.Versions) {
-			out.Versions = append(out.Versions, wireVersion(m, &m.Versions[i], false))
+		for i := range versions {
+			out.Versions = append(out.Versions, wireVersion(m, &versions[i], false))
 		}
 		return nil
 	})
@@ -285,35 +302,67 @@ func (s *Service) SetDefaultPolicyVersion(ctx context.Context, call *Call, in *i
 
 // ListEntitiesForPolicy lists whom a policy is attached to.
 func (s *Service) ListEntitiesForPolicy(ctx context.Context, call *Call, in *iamapi.ListEntitiesForPolicyRequest) (*iamapi.ListEntitiesForPolicyResponse, error) {
-	out := &iamapi.ListEntitiesForPolicyResponse{IsTruncated: new(false)}
-	err := s.readManaged(ctx, call, "iam:ListEntitiesForPolicy", *in.PolicyArn, func(tx *store.Tx, m *Managed) error {
+	p, err := newPage(in.Marker, in.MaxItems)
+	if err != nil {
+		return nil, err
+	}
+	out := &iamapi.ListEntitiesForPolicyResponse{}
+	err = s.readManaged(ctx, call, "iam:ListEntitiesForPolicy", *in.PolicyArn, func(tx *store.Tx, m *Managed) error {
+		found, err := holders(tx, call.Account(), m.ARN(), in)
+		if err != nil {
+			return err
+		}
+		found, out.IsTruncated, out.Marker = cutAfter(p, found, func(e *Entity) string { return e.ID })
 		out.PolicyGroups, out.PolicyUsers, out.PolicyRoles = []iamapi.PolicyGroup{}, []iamapi.PolicyUser{}, []iamapi.PolicyRole{}
-		usage := model.Or(in.PolicyUsageFilter, "PermissionsPolicy")
-		for _, c := range []Class{GroupClass, UserClass, RoleClass} {
-			holders, err := scan(tx, entityKind, entityPrefix(call.Account(), c), page{n: 1 << 20}, func(e *Entity) bool {
-				uses := slices.Contains(e.Attached, m.ARN())
-				if usage == "PermissionsBoundary" {
-					uses = e.Boundary == m.ARN()
-				}
-				return uses && strings.HasPrefix(e.Path, model.Or(in.PathPrefix, "/"))
-			})
-			if err != nil {
-				return err
-			}
-			for _, e := range holders {
-				switch c {
-				case GroupClass:
-					out.PolicyGroups = append(out.PolicyGroups, iamapi.PolicyGroup{GroupName: &e.Name, GroupId: &e.ID})
-				case UserClass:
-					out.PolicyUsers = append(out.PolicyUsers, iamapi.PolicyUser{UserName: &e.Name, UserId: &e.ID})
-				case RoleClass:
-					out.PolicyRoles = append(out.PolicyRoles, iamapi.PolicyRole{RoleName: &e.Name, RoleId: &e.ID})
-				}
+		for _, e := range found {
+			switch e.Class {
+			case GroupClass:
+				out.PolicyGroups = append(out.PolicyGroups, iamapi.PolicyGroup{GroupName: &e.Name, GroupId: &e.ID})
+			case UserClass:
+				out.PolicyUsers = append(out.PolicyUsers, iamapi.PolicyUser{UserName: &e.Name, UserId: &e.ID})
+			case RoleClass:
+				out.PolicyRoles = append(out.PolicyRoles, iamapi.PolicyRole{RoleName: &e.Name, RoleId: &e.ID})
 			}
 		}
 		return nil
 	})
 	return out, err
+}
+
+// holders finds the entities that have a policy attached, or as their boundary.
+func holders(tx *store.Tx, account, policyARN string, in *iamapi.ListEntitiesForPolicyRequest) ([]*Entity, error) {
+	var all []*Entity
+	boundary := model.Value(in.PolicyUsageFilter) == "PermissionsBoundary"
+	for _, c := range entityFilter(model.Value(in.EntityFilter)) {
+		found, err := scan(tx, entityKind, entityPrefix(account, c), page{n: 1 << 20}, func(e *Entity) bool {
+			uses := slices.Contains(e.Attached, policyARN)
+			if boundary {
+				uses = e.Boundary == policyARN
+			}
+			return uses && strings.HasPrefix(e.Path, model.Or(in.PathPrefix, "/"))
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// entityFilter is the classes that an EntityFilter lets through.
+func entityFilter(filter string) []Class {
+	switch filter {
+	case "User":
+		return []Class{UserClass}
+	case "Role":
+		return []Class{RoleClass}
+	case "Group":
+		return []Class{GroupClass}
+	case "":
+		return []Class{GroupClass, UserClass, RoleClass}
+	default:
+		return nil // policies: this lists entities
+	}
 }
 
 // TagPolicy sets tags of a policy.
@@ -334,9 +383,13 @@ func (s *Service) UntagPolicy(ctx context.Context, call *Call, in *iamapi.UntagP
 
 // ListPolicyTags lists the tags of a policy.
 func (s *Service) ListPolicyTags(ctx context.Context, call *Call, in *iamapi.ListPolicyTagsRequest) (*iamapi.ListPolicyTagsResponse, error) {
-	out := &iamapi.ListPolicyTagsResponse{IsTruncated: new(false)}
-	err := s.readManaged(ctx, call, "iam:ListPolicyTags", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
-		out.Tags = append([]iamapi.Tag{}, wireTags(m.Tags)...)
+	p, err := newPage(in.Marker, in.MaxItems)
+	if err != nil {
+		return nil, err
+	}
+	out := &iamapi.ListPolicyTagsResponse{}
+	err = s.readManaged(ctx, call, "iam:ListPolicyTags", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+		out.Tags, out.IsTruncated, out.Marker = tagPage(p, m.Tags)
 		return nil
 	})
 	return out, err

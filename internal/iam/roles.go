@@ -153,6 +153,9 @@ func (s *Service) DeleteRole(ctx context.Context, call *Call, in *iamapi.DeleteR
 // ListInstanceProfilesForRole answers that there are none: there are no
 // instances here. Tools ask before they delete a role.
 func (s *Service) ListInstanceProfilesForRole(ctx context.Context, call *Call, in *iamapi.ListInstanceProfilesForRoleRequest) (*iamapi.ListInstanceProfilesForRoleResponse, error) {
+	if _, err := newPage(in.Marker, in.MaxItems); err != nil {
+		return nil, err
+	}
 	out := &iamapi.ListInstanceProfilesForRoleResponse{InstanceProfiles: []iamapi.InstanceProfile{}, IsTruncated: new(false)}
 	return out, s.read(ctx, call, policy.MustAction("iam:ListInstanceProfilesForRole"), RoleClass, *in.RoleName, func(*store.Tx, *Entity) error { return nil })
 }

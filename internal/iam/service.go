@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -217,6 +218,13 @@ func cut[T any](p page, items []T, key func(T) string) (shown []T, truncated *bo
 	shown = items[:p.n]
 	last := key(shown[p.n-1])
 	return shown, new(true), new(base64.RawURLEncoding.EncodeToString([]byte(last)))
+}
+
+// cutAfter is cut for a list in any order: the page begins behind the item that
+// the marker names, or at the start if that is gone.
+func cutAfter[T any](p page, items []T, key func(T) string) (shown []T, truncated *bool, marker *string) {
+	i := slices.IndexFunc(items, func(t T) bool { return key(t) == p.after })
+	return cut(p, items[i+1:], key)
 }
 
 // cutNames is cut for sorted names.

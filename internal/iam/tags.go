@@ -61,12 +61,23 @@ func (s *Service) untag(ctx context.Context, call *Call, action string, c Class,
 	})
 }
 
-func (s *Service) listTags(ctx context.Context, call *Call, action string, c Class, name string) (tags []iamapi.Tag, err error) {
+// tagPage is one page of tags.
+func tagPage(p page, tags []Tag) (shown []iamapi.Tag, truncated *bool, marker *string) {
+	tags, truncated, marker = cutAfter(p, tags, func(t Tag) string { return t.Key })
+	return append([]iamapi.Tag{}, wireTags(tags)...), truncated, marker
+}
+
+func (s *Service) listTags(ctx context.Context, call *Call, action string, c Class, name string, from *string, items *int32) (
+	tags []iamapi.Tag, truncated *bool, marker *string, err error) {
+	p, err := newPage(from, items)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	err = s.read(ctx, call, policy.MustAction(action), c, name, func(_ *store.Tx, e *Entity) error {
-		tags = append([]iamapi.Tag{}, wireTags(e.Tags)...)
+		tags, truncated, marker = tagPage(p, e.Tags)
 		return nil
 	})
-	return tags, err
+	return tags, truncated, marker, err
 }
 
 // TagUser sets tags of a user.
@@ -81,8 +92,8 @@ func (s *Service) UntagUser(ctx context.Context, call *Call, in *iamapi.UntagUse
 
 // ListUserTags lists the tags of a user.
 func (s *Service) ListUserTags(ctx context.Context, call *Call, in *iamapi.ListUserTagsRequest) (*iamapi.ListUserTagsResponse, error) {
-	tags, err := s.listTags(ctx, call, "iam:ListUserTags", UserClass, *in.UserName)
-	return &iamapi.ListUserTagsResponse{Tags: tags, IsTruncated: new(false)}, err
+	tags, truncated, marker, err := s.listTags(ctx, call, "iam:ListUserTags", UserClass, *in.UserName, in.Marker, in.MaxItems)
+	return &iamapi.ListUserTagsResponse{Tags: tags, IsTruncated: truncated, Marker: marker}, err
 }
 
 // TagRole sets tags of a role.
@@ -97,6 +108,6 @@ func (s *Service) UntagRole(ctx context.Context, call *Call, in *iamapi.UntagRol
 
 // ListRoleTags lists the tags of a role.
 func (s *Service) ListRoleTags(ctx context.Context, call *Call, in *iamapi.ListRoleTagsRequest) (*iamapi.ListRoleTagsResponse, error) {
-	tags, err := s.listTags(ctx, call, "iam:ListRoleTags", RoleClass, *in.RoleName)
-	return &iamapi.ListRoleTagsResponse{Tags: tags, IsTruncated: new(false)}, err
+	tags, truncated, marker, err := s.listTags(ctx, call, "iam:ListRoleTags", RoleClass, *in.RoleName, in.Marker, in.MaxItems)
+	return &iamapi.ListRoleTagsResponse{Tags: tags, IsTruncated: truncated, Marker: marker}, err
 }

@@ -136,6 +136,9 @@ func (s *Service) PutKeyPolicy(ctx context.Context, call *iam.Call, in *kmsapi.P
 
 // ListKeyPolicies lists the names of a key's policies: default.
 func (s *Service) ListKeyPolicies(ctx context.Context, call *iam.Call, in *kmsapi.ListKeyPoliciesRequest) (*kmsapi.ListKeyPoliciesResponse, error) {
+	if _, err := newPage("ListKeyPolicies", in.Marker, in.Limit, 100, 1000); err != nil {
+		return nil, err
+	}
 	return &kmsapi.ListKeyPoliciesResponse{PolicyNames: []string{policyName}, Truncated: new(false)},
 		s.db.View(ctx, func(tx *store.Tx) error {
 			_, err := managed(tx, call, "ListKeyPolicies", *in.KeyId, noAlias, &conditions{})

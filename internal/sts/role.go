@@ -23,6 +23,9 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 	if in.SerialNumber != nil || in.TokenCode != nil {
 		return nil, iam.AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	}
+	if len(in.ProvidedContexts) > 0 {
+		return nil, model.NewFault("UnsupportedOperationException", 400, "ProvidedContexts is not supported.")
+	}
 	session := &iam.Session{Kind: policy.RoleSession, Name: *in.RoleSessionName, Issued: call.Now, SourceIdentity: model.Value(in.SourceIdentity)}
 	inherited := map[string]string{}
 	err := s.db.View(ctx, func(tx *store.Tx) error {
