@@ -14,7 +14,8 @@ const module = "github.com/claviger/claviger/"
 // may import everything.
 var arrows = map[string]string{
 	"internal/arn":          "",
-	"internal/audit":        "",
+	"internal/audit":        "durable",
+	"internal/durable":      "",
 	"internal/authz":        "policy",
 	"internal/iam":          "arn audit authz material model model/iamapi policy store",
 	"internal/kms":          "arn audit authz iam material model model/kmsapi policy store",
@@ -25,7 +26,7 @@ var arrows = map[string]string{
 	"internal/model/orgapi": "model",
 	"internal/model/stsapi": "model",
 	"internal/policy":       "arn",
-	"internal/seal":         "",
+	"internal/seal":         "durable",
 	"internal/sigv4":        "",
 	"internal/store":        "material",
 	"internal/store/bolt":   "store",

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 
 	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/wire"
@@ -99,10 +98,15 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	var anchor audit.Head
 	anchored := false
 	if *data != "" {
+		c := server.Config{Dir: *data, KeyFile: sealing.keyFile}
 		var err error
-		if anchor, err = readAnchor(ctx, *data, sealing); err == nil {
+		if c.Seal, err = sealing.seal(); err != nil {
+			return err
+		}
+		switch anchor, err = server.ReadAnchor(ctx, c); {
+		case err == nil:
 			anchored = true
-		} else if !errors.Is(err, store.ErrLocked) {
+		case !errors.Is(err, store.ErrLocked):
 			return err
 		}
 	}
@@ -122,17 +126,4 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		fmt.Fprintln(stdout, "not compared with the store: it is in use, or was not given")
 	}
 	return nil
-}
-
-func readAnchor(ctx context.Context, data string, sealing sealOptions) (audit.Head, error) {
-	s, err := sealing.seal()
-	if err != nil {
-		return audit.Head{}, err
-	}
-	db, err := server.OpenStore(ctx, data, s)
-	if err != nil {
-		return audit.Head{}, err
-	}
-	head, err := iam.AuditAnchor(ctx, db)
-	return head, errors.Join(err, db.Close())
 }

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/sigv4"
 )
@@ -145,16 +144,9 @@ func TestKill(t *testing.T) {
 // checkLog verifies the chain against the store and that no intent is open.
 func checkLog(t *testing.T, dir string) {
 	t.Helper()
-	db, err := server.OpenStore(context.Background(), dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	anchor, err := iam.AuditAnchor(context.Background(), db)
+	anchor, err := server.ReadAnchor(context.Background(), server.Config{Dir: dir})
 	if err != nil || anchor.Sequence == 0 {
 		t.Fatalf("anchor %v, %v", anchor, err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
 	}
 	if _, err := audit.Verify(server.AuditDir(dir), anchor); err != nil {
 		t.Error(err)

@@ -41,6 +41,7 @@ type serveOptions struct {
 	insecure       bool
 	auditDir       string
 	auditSync      string
+	acceptLoss     bool
 	sealOptions
 }
 
@@ -57,16 +58,11 @@ func (o *sealOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.passphraseFile, "seal-passphrase-file", "", "the passphrase of --seal passphrase")
 }
 
-// seal makes the seal; nil is the key file in the data directory.
+// seal makes the seal; nil is the key file.
 func (o *sealOptions) seal() (server.Seal, error) {
 	switch {
-	case o.kind == "file" && o.keyFile == "":
-		return nil, nil
 	case o.kind == "file":
-		if _, err := os.Stat(o.keyFile); errors.Is(err, os.ErrNotExist) {
-			return seal.CreateFile(o.keyFile)
-		}
-		return seal.NewFile(o.keyFile), nil
+		return nil, nil
 	case o.kind == "passphrase" && o.passphraseFile != "":
 		text, err := os.ReadFile(o.passphraseFile)
 		if err != nil {
@@ -106,11 +102,13 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.BoolVar(&o.insecure, "insecure-plain-http", false, "allow plain HTTP on an address that is not loopback")
 	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
+	f.BoolVar(&o.acceptLoss, "audit-accept-loss", false, "start although the audit log lacks what the store knows of it")
 	o.sealOptions.register(f)
 }
 
 func (o *serveOptions) config() (server.Config, error) {
-	c := server.Config{Dir: o.data, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always"}
+	c := server.Config{Dir: o.data, KeyFile: o.keyFile, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
+		AcceptAuditLoss: o.acceptLoss}
 	switch {
 	case o.dev == (o.data != ""):
 		return c, errors.New("serve needs either --dev or --data DIR")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"uuid"
 )
 
@@ -19,16 +20,28 @@ type Entry struct {
 
 // Begin starts a record; r says what is known already.
 func (l *Log) Begin(r Record) *Entry {
-	r.EventVersion, r.EventType, r.EventCategory, r.ManagementEvent = "1.11", "AwsApiCall", "Management", true
+	r.EventVersion, r.EventCategory, r.ManagementEvent = "1.11", "Management", true
+	if r.EventType == "" {
+		r.EventType = "AwsApiCall"
+	}
+	r.UserAgent = Bounded(r.UserAgent)
 	return &Entry{Record: r, log: l}
 }
 
-// Intend writes the intent of a state change, once, however often it is called,
-// and returns its place in the chain. The change must not take effect if it
-// fails.
-func (e *Entry) Intend() (Head, error) {
-	if e.intent != (Head{}) {
-		return e.intent, nil
+// Bounded cuts a text that callers choose to what a record may hold of it: 1,024
+// bytes.
+func Bounded(s string) string {
+	if len(s) <= 1024 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:1024], "") + "…"
+}
+
+// Intend puts the intent of a state change on disk, once, however often it is
+// called. The change must not take effect if it fails.
+func (e *Entry) Intend() error {
+	if e.Intended() {
+		return nil
 	}
 	r := e.Record
 	r.EventID, r.Claviger.Phase = uuid.New().String(), Intent
@@ -36,8 +49,11 @@ func (e *Entry) Intend() (Head, error) {
 	if err == nil {
 		e.intent = head
 	}
-	return head, err
+	return err
 }
+
+// LogSynced is how far the log is on disk: at least to the intent.
+func (e *Entry) LogSynced() Head { return e.log.Synced() }
 
 // Intended reports whether an intent was written.
 func (e *Entry) Intended() bool { return e.intent != (Head{}) }
@@ -92,7 +108,9 @@ func note(open map[string]Record, line []byte) error {
 	case Intent:
 		open[r.RequestID] = r
 	case Outcome, Settled:
-		delete(open, r.RequestID)
+		if r.Claviger.Committed != nil { // otherwise it was not known then
+			delete(open, r.RequestID)
+		}
 	}
 	return nil
 }

@@ -6,14 +6,19 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/claviger/claviger/internal/durable"
 )
 
 const (
@@ -23,7 +28,9 @@ const (
 	SegmentSize = 64 << 20
 	// KeepInMemory is how many lines a log without a directory holds.
 	KeepInMemory = 10_000
-	// maxLine bounds a line when reading, in bytes.
+	// maxRecord is how long a record may be with its parameters, in bytes.
+	maxRecord = 256 << 10
+	// maxLine bounds a line, in bytes.
 	maxLine = 4 << 20
 )
 
@@ -37,8 +44,11 @@ type Config struct {
 	// memory instead.
 	Dir string
 	// SyncAlways syncs every record before it counts as written. False syncs
-	// within SyncInterval.
+	// within SyncInterval; the intents of state changes are always synced.
 	SyncAlways bool
+	// Closed is told the request id of each state change whose outcome has
+	// reached the disk. Nil ignores it.
+	Closed func(requestID string)
 }
 
 // A Log is the audit log. It is safe for concurrent use.
@@ -50,14 +60,24 @@ type Log struct {
 	previous string
 	pending  bytes.Buffer
 	recent   [][]byte // without a directory
+	closing  []closing
 
 	fileMu  sync.Mutex // held by the one goroutine that writes for all; guards the rest
 	file    *os.File
+	lock    *os.File
 	size    int64
 	segment int
-	dirty   bool
-	written uint64 // sequence of the last line handed to the operating system
+	written Head // the last line handed to the operating system
 	broken  error
+
+	syncMu sync.Mutex // held by the one goroutine that syncs for all
+	synced atomic.Pointer[Head]
+}
+
+// A closing is a state change whose outcome is written and not yet on disk.
+type closing struct {
+	sequence  uint64
+	requestID string
 }
 
 // A Head is the end of the chain: the last line's sequence number and hash.
@@ -69,45 +89,66 @@ type Head struct {
 // Open continues the log in the directory, which it creates if need be.
 func Open(c Config) (*Log, error) {
 	l := &Log{config: c}
+	l.synced.Store(&Head{})
 	if c.Dir == "" {
 		return l, nil
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	segments, err := segmentFiles(c.Dir)
-	if err != nil {
+	var err error
+	if l.lock, err = lockDir(c.Dir); err != nil {
 		return nil, err
+	}
+	if err := l.continueChain(); err != nil {
+		return nil, errors.Join(err, l.lock.Close())
+	}
+	return l, nil
+}
+
+// continueChain finds the end of the log there is and opens it for more.
+func (l *Log) continueChain() error {
+	segments, err := segmentFiles(l.config.Dir)
+	if err != nil {
+		return err
 	}
 	if n := len(segments); n > 0 {
 		l.segment = n
 		if l.sequence, l.previous, err = endOf(segments[n-1]); err != nil {
-			return nil, err
+			return err
 		}
 		if l.sequence == 0 && n > 1 { // the last segment has no whole line yet
 			if l.sequence, l.previous, err = endOf(segments[n-2]); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	l.written = l.sequence
-	return l, l.openSegment(max(l.segment, 1))
+	l.written = Head{l.sequence, l.previous}
+	if err := l.openSegment(max(l.segment, 1)); err != nil {
+		return err
+	}
+	return l.syncThrough(l.sequence) // what an earlier run wrote may not be on disk
 }
 
 func segmentName(n int) string { return fmt.Sprintf("audit-%06d.jsonl", n) }
 
 // segmentFiles lists the log's files in order and insists that none is missing.
 func segmentFiles(dir string) ([]string, error) {
-	var out []string
-	for n := 1; ; n++ {
-		path := filepath.Join(dir, segmentName(n))
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return out, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
-		}
-		out = append(out, path)
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
 	}
+	var out []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "audit-") {
+			continue
+		}
+		if want := segmentName(len(out) + 1); e.Name() != want {
+			return nil, &ChainError{e.Name(), 0, "is there and " + want + " is not"}
+		}
+		out = append(out, filepath.Join(dir, e.Name()))
+	}
+	return out, nil
 }
 
 // endOf reads a segment's last line. A last line that a crash has cut is
@@ -170,43 +211,73 @@ func (l *Log) openSegment(n int) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	if dir, err := os.Open(l.config.Dir); err == nil {
-		_ = dir.Sync() // a file system without directory sync loses at most an empty file
-		dir.Close()
+	if err := durable.SyncDir(l.config.Dir); err != nil {
+		return errors.Join(err, f.Close())
 	}
 	l.file, l.size, l.segment = f, size, n
 	return nil
 }
 
 // Append writes r as the next line, sets its place in the chain, and returns
-// that place when the operating system has the line, or the disk with
-// SyncAlways. Whoever gets fileMu writes for all that wait.
+// that place when the operating system has the line, or the disk if r is an
+// intent or with SyncAlways.
 func (l *Log) Append(r *Record) (Head, error) {
 	l.mu.Lock()
 	r.Claviger.Sequence, r.Claviger.Previous = l.sequence+1, l.previous
-	line, err := r.appendTo(make([]byte, 0, 1536))
+	line, err := r.line()
 	if err != nil {
 		l.mu.Unlock()
-		return Head{}, fmt.Errorf("audit: %w", err)
+		return Head{}, err
 	}
 	l.sequence, l.previous = l.sequence+1, hashOf(line)
 	mine := Head{l.sequence, l.previous}
+	if r.Claviger.Phase != Intent && r.Claviger.Committed != nil {
+		l.closing = append(l.closing, closing{mine.Sequence, r.RequestID})
+	}
 	if l.config.Dir == "" {
 		l.keep(line)
 		l.mu.Unlock()
+		l.onDisk(mine)
 		return mine, nil
 	}
 	l.pending.Write(line)
 	l.pending.WriteByte('\n')
 	l.mu.Unlock()
 
+	if err := l.write(mine); err != nil || !l.config.SyncAlways && r.Claviger.Phase != Intent {
+		return mine, err
+	}
+	return mine, l.syncThrough(mine.Sequence)
+}
+
+// write returns when the operating system has the line h. Whoever gets fileMu
+// writes for all that wait.
+func (l *Log) write(h Head) error {
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	runtime.Gosched() // let requests that are as far join this write
-	if l.written < mine.Sequence && l.broken == nil {
+	if l.written.Sequence < h.Sequence && l.broken == nil {
 		l.flush()
 	}
-	return mine, l.broken
+	return l.broken
+}
+
+// line is the record as it is written. Parameters that would make it too long to
+// read again are left out, as CloudTrail does.
+func (r *Record) line() ([]byte, error) {
+	line, err := r.appendTo(make([]byte, 0, 1536))
+	if err == nil && len(line) > maxRecord {
+		short := *r
+		short.RequestParameters = jsontext.Value(`{"omitted":true,"reason":"requestParameters are too large"}`)
+		line, err = short.appendTo(line[:0])
+	}
+	if err == nil && len(line) > maxLine {
+		err = errors.New("a record is too long")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return line, nil
 }
 
 func (l *Log) keep(line []byte) {
@@ -220,12 +291,12 @@ func (l *Log) keep(line []byte) {
 // a failure the log stays broken: what reached the file is not known.
 func (l *Log) flush() {
 	l.mu.Lock()
-	lines, last := bytes.Clone(l.pending.Bytes()), l.sequence
+	lines, last := bytes.Clone(l.pending.Bytes()), Head{l.sequence, l.previous}
 	l.pending.Reset()
 	l.mu.Unlock()
 
 	if l.size > 0 && l.size+int64(len(lines)) > SegmentSize {
-		l.fail(l.file.Sync())
+		l.fail(l.file.Sync()) // so that syncing the current file is always enough
 		l.fail(l.file.Close())
 		l.fail(l.openSegment(l.segment + 1))
 	}
@@ -235,18 +306,7 @@ func (l *Log) flush() {
 	n, err := l.file.Write(lines)
 	l.size += int64(n)
 	l.fail(err)
-	l.dirty = true
-	if l.config.SyncAlways {
-		l.sync()
-	}
 	l.written = last
-}
-
-func (l *Log) sync() {
-	if l.dirty && l.broken == nil {
-		l.fail(l.file.Sync())
-		l.dirty = false
-	}
 }
 
 func (l *Log) fail(err error) {
@@ -263,33 +323,67 @@ func (l *Log) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(SyncInterval)
 	defer tick.Stop()
-	for {
+	for done := false; !done; {
 		select {
 		case <-tick.C:
-			l.syncNow()
 		case <-ctx.Done():
-			l.syncNow()
-			return
+			done = true
+		}
+		l.fileMu.Lock()
+		written := l.written.Sequence
+		l.fileMu.Unlock()
+		_ = l.syncThrough(written) // a failure breaks the log, which Err tells
+	}
+}
+
+// syncThrough returns when the line with that sequence number, which has been
+// written, is on disk. Whoever gets syncMu syncs for all that wait; writing goes
+// on meanwhile.
+func (l *Log) syncThrough(sequence uint64) error {
+	l.syncMu.Lock()
+	defer l.syncMu.Unlock()
+	if l.synced.Load().Sequence >= sequence {
+		return nil
+	}
+	l.fileMu.Lock()
+	f, written, broken := l.file, l.written, l.broken
+	l.fileMu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // closed: synced, and another segment begun
+		l.fileMu.Lock()
+		defer l.fileMu.Unlock()
+		l.fail(err)
+		return l.broken
+	}
+	l.onDisk(written)
+	return nil
+}
+
+// onDisk notes that all lines up to h are on disk and tells of the state changes
+// that are closed by that.
+func (l *Log) onDisk(h Head) {
+	l.mu.Lock()
+	if l.synced.Load().Sequence < h.Sequence {
+		l.synced.Store(&h)
+	}
+	n := 0
+	for n < len(l.closing) && l.closing[n].sequence <= h.Sequence {
+		n++
+	}
+	closed := l.closing[:n:n]
+	l.closing = l.closing[n:]
+	l.mu.Unlock()
+	for _, c := range closed {
+		if l.config.Closed != nil {
+			l.config.Closed(c.requestID)
 		}
 	}
 }
 
-// syncNow syncs what has been written, without holding up writers longer than
-// it takes to see that there is something to sync.
-func (l *Log) syncNow() {
-	l.fileMu.Lock()
-	f, dirty := l.file, l.dirty && l.broken == nil
-	l.dirty = false
-	l.fileMu.Unlock()
-	if !dirty {
-		return
-	}
-	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
-		l.fileMu.Lock()
-		l.fail(err)
-		l.fileMu.Unlock()
-	}
-}
+// Synced is the last line that is known to be on disk.
+func (l *Log) Synced() Head { return *l.synced.Load() }
 
 // Err is nil while the log can be written.
 func (l *Log) Err() error {
@@ -318,7 +412,10 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.fileMu.Lock()
+	written := l.written.Sequence
+	l.fileMu.Unlock()
+	err := l.syncThrough(written)
+	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
-	l.sync()
-	return errors.Join(l.broken, l.file.Close())
+	return errors.Join(err, l.file.Close(), l.lock.Close())
 }

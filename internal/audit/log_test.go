@@ -144,13 +144,13 @@ func TestSettle(t *testing.T) {
 	l := openLog(t, dir)
 	for _, id := range []string{"done", "lost", "finished"} {
 		e := l.Begin(Record{RequestID: id, EventName: "CreateKey"})
-		if _, err := e.Intend(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := e.Intend(); err != nil { // once is enough
-			t.Fatal(err)
+		for range 2 { // once is enough
+			if err := e.Intend(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if id == "finished" {
+			e.Claviger.Committed = new(true)
 			if err := e.End(); err != nil {
 				t.Fatal(err)
 			}

@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // A ChainError names the first place where a log is not what was written.
@@ -25,6 +28,9 @@ func Verify(dir string, anchor Head) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
+	if len(segments) == 0 {
+		return Head{}, errors.New("audit: there is no log in " + dir)
+	}
 	v := verifier{anchor: anchor, anchored: anchor.Sequence == 0}
 	for _, path := range segments {
 		v.file, v.line = filepath.Base(path), 0
@@ -36,6 +42,28 @@ func Verify(dir string, anchor Head) (Head, error) {
 		return v.head, v.fail(fmt.Sprintf("the log ends before line %d, which the store knows", anchor.Sequence))
 	}
 	return v.head, nil
+}
+
+// Contains reports whether the log in dir holds the line h, and refuses one that
+// has another line in its place. It reads the newest lines first.
+func Contains(dir string, h Head) (found bool, err error) {
+	segments, err := segmentFiles(dir)
+	if err != nil || h.Sequence == 0 {
+		return err == nil, err
+	}
+	mark := []byte(fmt.Sprintf(`"sequence":%d,`, h.Sequence))
+	for _, path := range slices.Backward(segments) {
+		err := eachLine(path, func(line []byte) error {
+			if bytes.Contains(line, mark) && hashOf(line) == h.Hash {
+				found = true
+			}
+			return nil
+		})
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
 }
 
 type verifier struct {

@@ -80,7 +80,7 @@ func decide(req *Request, p *Policies, trace *[]policy.Step) Decision {
 // collect asks every policy.
 func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 	q := policy.Request{Action: req.Action, Resource: req.Resource, Who: &req.Caller.Principal, Context: req}
-	v := votes{sameAccount: req.ResourceAccount == "" || req.ResourceAccount == req.Caller.Account}
+	v := votes{sameAccount: sameAccount(req)}
 	v.resource = p.Resource.Match(&q, trace)
 	v.identity.ask(&q, trace, p.Identity)
 	v.session.ask(&q, trace, p.Session)
@@ -104,6 +104,12 @@ func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 	v.sessionAllows = !p.HasSession && len(p.Session) == 0 || v.session.allow.Ref != 0
 	v.endpointAllows = !p.ThroughEndpoint && p.Endpoint == nil || v.endpoint.allow.Ref != 0
 	return v
+}
+
+// sameAccount reports whether one account's policies suffice. A service principal
+// has no account of its own, so there is no second side to ask.
+func sameAccount(req *Request) bool {
+	return req.ResourceAccount == "" || req.ResourceAccount == req.Caller.Account || req.Caller.Kind == policy.Service
 }
 
 // actsAsRoot reports whether the caller is the root user or a federated session

@@ -244,7 +244,7 @@ func compareDates(order, want, got string) answer {
 	if !ok1 || !ok2 {
 		return incomparable
 	}
-	return yes(inOrder(order, g.Compare(w)))
+	return yes(inOrder(order, g.Cmp(w)))
 }
 
 // inOrder reports whether the request's value stands to the policy's as the operator wants.
@@ -263,15 +263,21 @@ func inOrder(order string, sign int) bool {
 	}
 }
 
-// instant reads a date of the W3C profile of ISO 8601 or seconds since 1970.
-func instant(s string) (time.Time, bool) {
+// instant reads a date of the W3C profile of ISO 8601 or seconds since 1970, as
+// a number of seconds. The rules do not say how seconds are written nor how many
+// there may be: here they are decimal, up to the end of the year 9999.
+func instant(s string) (*big.Rat, bool) {
 	for _, layout := range []string{"2006", "2006-01", "2006-01-02", "2006-01-02T15:04Z07:00", time.RFC3339} {
 		if t, err := time.Parse(layout, s); err == nil {
-			return t, true
+			nanoseconds := big.NewRat(int64(t.Nanosecond()), 1e9)
+			return nanoseconds.Add(nanoseconds, big.NewRat(t.Unix(), 1)), true
 		}
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return time.Unix(n, 0), err == nil
+	if !decimal.MatchString(s) {
+		return nil, false
+	}
+	seconds, _ := new(big.Rat).SetString(s)
+	return seconds, seconds.Cmp(big.NewRat(253402300799, 1)) <= 0 && seconds.Cmp(big.NewRat(-62135596800, 1)) >= 0
 }
 
 // compareARNs compares six segments; the sixth is the rest, and no other

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
@@ -157,12 +158,13 @@ func userCaller(e *Entity) authz.Caller {
 
 // entityPolicies collects an entity's policies and boundary.
 func entityPolicies(tx *store.Tx, e *Entity) (p authz.Policies, err error) {
-	if p.Identity, err = identityPolicies(tx, e); err != nil {
-		return p, err
-	}
-	if e.Boundary != "" {
+	p.Identity, err = identityPolicies(tx, e)
+	if err == nil && e.Boundary != "" {
 		p.HasBoundary = true
 		p.Boundary, err = managedPolicy(tx, e.Boundary)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("policies of %s: %w", e.ARN(), store.ErrDamaged) // they cannot be deleted while in use
 	}
 	return p, err
 }
@@ -203,6 +205,9 @@ func (s *Session) limit(tx *store.Tx, p *authz.Policies) error {
 	p.Session = append(p.Session, s.compiled...)
 	for _, a := range s.PolicyARNs {
 		m, err := managedPolicy(tx, a)
+		if errors.Is(err, store.ErrNotFound) {
+			return ErrUnknownCredential // what would limit the session is gone
+		}
 		if err != nil {
 			return err
 		}

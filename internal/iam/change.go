@@ -8,27 +8,44 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// Update runs a state change in a transaction. Before the change takes effect
-// its intent is in the audit log, and with it the store takes up where the log
-// stood, so that a log cut short is noticed.
+// View runs a read for the call.
+func (c *Call) View(ctx context.Context, db *store.DB, fn func(*store.Tx) error) error {
+	return db.View(ctx, func(tx *store.Tx) error {
+		c.begin()
+		return fn(tx)
+	})
+}
+
+// Update runs a state change for the call, as Change does.
 func (c *Call) Update(ctx context.Context, db *store.DB, fn func(*store.Tx) error) error {
+	return Change(ctx, db, c.Entry, func(tx *store.Tx) error {
+		c.begin()
+		return fn(tx)
+	})
+}
+
+// begin forgets what an earlier attempt, which a writer overtook, noted.
+func (c *Call) begin() { c.Entry.Resources, c.Entry.Claviger.Decisions = nil, nil }
+
+// Change runs a state change in a transaction. Before the change takes effect
+// its intent is in the audit log and on disk; with it the store takes up how far
+// the log reached, so that a log cut short is noticed, and a mark by which the
+// outcome can be settled after a crash. The caller ends the entry.
+func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx) error) error {
 	err := db.Update(ctx, func(tx *store.Tx) error {
-		c.Entry.Claviger.Decisions = nil // fn may run again
 		if err := fn(tx); err != nil || !tx.Changed() {
 			return err
 		}
-		tx.BeforeCommit(func() error {
-			head, err := c.Entry.Intend()
-			if err != nil {
-				return err
-			}
+		tx.BeforeCommit(e.Intend)
+		tx.AtCommit(func() error {
+			head := e.LogSynced()
 			return store.Put(tx, anchorKind, anchorKey, (*anchor)(&head))
 		})
-		return tx.Mark(c.RequestID)
+		return tx.Mark(e.RequestID)
 	})
-	if c.Entry.Intended() && !errors.Is(err, store.ErrUnknown) {
+	if e.Intended() && !errors.Is(err, store.ErrUnknown) {
 		committed := err == nil
-		c.Entry.Claviger.Committed = &committed
+		e.Claviger.Committed = &committed
 	}
 	return err
 }

@@ -6,6 +6,7 @@
 package iam
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -147,6 +148,19 @@ func AddAccount(tx *store.Tx, a Account) error {
 		return err
 	}
 	return store.Put(tx, accountKind, accountKey(a.ID), &a)
+}
+
+// Accounts lists the ids of all accounts.
+func Accounts(ctx context.Context, db *store.DB) (ids []string, err error) {
+	err = db.View(ctx, func(tx *store.Tx) error {
+		ids = nil
+		found, err := scan(tx, accountKind, accountKey(""), page{n: 1 << 20}, func(*Account) bool { return true })
+		for _, a := range found {
+			ids = append(ids, a.ID)
+		}
+		return err
+	})
+	return ids, err
 }
 
 // FindEntity returns a user, group or role by name, or store.ErrNotFound.

@@ -125,7 +125,7 @@ func (s *Service) changeManaged(ctx context.Context, call *Call, action, policyA
 }
 
 func (s *Service) readManaged(ctx context.Context, call *Call, action, policyARN string, show func(*store.Tx, *Managed) error) error {
-	return s.db.View(ctx, func(tx *store.Tx) error {
+	return call.View(ctx, s.db, func(tx *store.Tx) error {
 		m, err := s.managed(tx, call, action, policyARN)
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func (s *Service) ListPolicies(ctx context.Context, call *Call, in *iamapi.ListP
 	if err != nil {
 		return nil, err
 	}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		path := model.Or(in.PathPrefix, "/")
 		if err := s.allow(tx, call, policy.MustAction("iam:ListPolicies"), arn.IAM(Partition, call.Account(), "policy"+path), nil); err != nil {
 			return err

@@ -104,7 +104,7 @@ func (s *Service) ListRoles(ctx context.Context, call *Call, in *iamapi.ListRole
 	if err != nil {
 		return nil, err
 	}
-	return out, s.db.View(ctx, func(tx *store.Tx) error {
+	return out, call.View(ctx, s.db, func(tx *store.Tx) error {
 		out.Roles = out.Roles[:0]
 		for _, e := range shown {
 			r, err := s.wireRole(tx, e)

@@ -154,7 +154,7 @@ func (s *Service) change(ctx context.Context, call *Call, action policy.Action, 
 
 // read shows one entity.
 func (s *Service) read(ctx context.Context, call *Call, action policy.Action, c Class, name string, show func(*store.Tx, *Entity) error) error {
-	return s.db.View(ctx, func(tx *store.Tx) error {
+	return call.View(ctx, s.db, func(tx *store.Tx) error {
 		e, err := s.named(tx, call, action, c, name, nil)
 		if err != nil {
 			return err

@@ -92,7 +92,7 @@ func (s *Service) GetUser(ctx context.Context, call *Call, in *iamapi.GetUserReq
 
 func (s *Service) getRoot(ctx context.Context, call *Call) (*iamapi.GetUserResponse, error) {
 	root := &iamapi.User{UserId: new(call.Account()), Arn: new(arn.Root(Partition, call.Account()))}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		a, err := FindAccount(tx, call.Account())
 		if err == nil {
 			root.CreateDate = model.At(a.Created)
@@ -121,7 +121,7 @@ func (s *Service) entities(ctx context.Context, call *Call, action policy.Action
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		path := model.Or(prefix, "/")
 		if err := s.allow(tx, call, action, arn.IAM(Partition, call.Account(), string(c)+path), nil); err != nil {
 			return err

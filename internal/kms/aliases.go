@@ -184,7 +184,7 @@ func (s *Service) ListAliases(ctx context.Context, call *iam.Call, in *kmsapi.Li
 		return nil, err
 	}
 	out := &kmsapi.ListAliasesResponse{}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		if err := allowed(tx, call, actions["ListAliases"], "*", &conditions{}); err != nil {
 			return err
 		}

@@ -118,7 +118,7 @@ func (s *Service) DescribeKey(ctx context.Context, call *iam.Call, in *kmsapi.De
 		return nil, err
 	}
 	var out kmsapi.DescribeKeyResponse
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		key, err := managed(tx, call, "DescribeKey", *in.KeyId, withAlias, &conditions{})
 		if err == nil {
 			out.KeyMetadata = key.metadata()
@@ -144,7 +144,7 @@ func (s *Service) ListKeys(ctx context.Context, call *iam.Call, in *kmsapi.ListK
 		return nil, err
 	}
 	out := &kmsapi.ListKeysResponse{}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		if err := allowed(tx, call, actions["ListKeys"], "*", &conditions{}); err != nil {
 			return err
 		}

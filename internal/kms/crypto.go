@@ -72,7 +72,7 @@ func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.Encryp
 	u := use{operation: "Encrypt", action: actions["Encrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault), context: in.EncryptionContext}
 	var key *Key
 	var m *material.Symmetric
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := call.View(ctx, s.db, func(tx *store.Tx) (err error) {
 		key, m, err = u.encrypting(tx, call, *in.KeyId)
 		return err
 	})
@@ -100,7 +100,7 @@ func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.Decryp
 		return nil, err
 	}
 	var opened *decrypting
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		t, err := c.resolve(tx, call)
 		if err != nil {
 			return err
@@ -139,7 +139,7 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 	var opened *decrypting
 	var key *Key
 	var m *material.Symmetric
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		source, err := c.resolve(tx, call)
 		if err != nil {
 			return err

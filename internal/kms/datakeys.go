@@ -36,7 +36,7 @@ func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID 
 	u := use{operation: operation, action: actions[operation], algorithm: symmetricDefault, context: encryptionContext}
 	var d dataKey
 	var m *material.Symmetric
-	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+	err := call.View(ctx, s.db, func(tx *store.Tx) (err error) {
 		d.key, m, err = u.encrypting(tx, call, keyID)
 		return err
 	})
@@ -101,7 +101,7 @@ func (s *Service) GenerateRandom(ctx context.Context, call *iam.Call, in *kmsapi
 	if err := unsupportedRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		return allowed(tx, call, actions["GenerateRandom"], "*", &conditions{})
 	})
 	if err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
+	"uuid"
 
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
@@ -105,31 +107,51 @@ func (s *Service) CancelKeyDeletion(ctx context.Context, call *iam.Call, in *kms
 	return &out, err
 }
 
-// sweep removes the keys whose waiting period is over.
+// sweep removes the keys whose waiting period is over. One that cannot be
+// removed does not keep the others.
 func (s *Service) sweep(ctx context.Context, now time.Time) error {
+	var failed []error
+	after := duePrefix
 	for {
 		var ripe []store.Entry[due]
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			ripe, err = store.List(tx, dueKind, duePrefix, "", 100)
+			ripe, err = store.List(tx, dueKind, duePrefix, after, 100)
 			return err
 		})
 		if err != nil {
-			return err
+			return errors.Join(append(failed, err)...)
 		}
-		removed := 0
 		for _, e := range ripe {
 			if e.Key >= fmt.Sprintf("%s%012d", duePrefix, now.Unix()+1) {
-				break
+				return errors.Join(failed...)
 			}
-			if err := s.db.Update(ctx, func(tx *store.Tx) error { return s.expunge(tx, e, now) }); err != nil {
-				return err
+			after = e.Key
+			if err := s.remove(ctx, e, now); err != nil {
+				failed = append(failed, err)
 			}
-			removed++
 		}
-		if removed < 100 {
-			return nil
+		if len(ripe) < 100 {
+			return errors.Join(failed...)
 		}
 	}
+}
+
+// remove expunges one key and records it as the service's own doing.
+func (s *Service) remove(ctx context.Context, e store.Entry[due], now time.Time) error {
+	keyARN := arn.Key(e.Value.Region, e.Value.Account, e.Value.KeyID)
+	entry := s.config.Log.Begin(audit.Record{
+		EventType: "AwsServiceEvent", EventTime: now.UTC().Truncate(time.Second), EventSource: "kms.amazonaws.com", EventName: "DeleteKey",
+		AWSRegion: e.Value.Region, UserIdentity: &audit.Identity{Type: "AWSService", AccountID: e.Value.Account}, RequestID: uuid.New().String(),
+		RecipientAccountID: e.Value.Account, Resources: []audit.Resource{{AccountID: e.Value.Account, Type: "AWS::KMS::Key", ARN: keyARN}}})
+	err := iam.Change(ctx, s.db, entry, func(tx *store.Tx) error { return s.expunge(tx, e, now) })
+	if err != nil {
+		entry.ErrorCode = "KMSInternalException"
+	}
+	if !entry.Intended() {
+		return err
+	}
+	s.config.Logger.Info("removed a key whose waiting period is over", "key", keyARN)
+	return errors.Join(err, entry.End())
 }
 
 // expunge removes one key and all that hangs on it, unless its deletion was
@@ -156,6 +178,5 @@ func (s *Service) expunge(tx *store.Tx, e store.Entry[due], now time.Time) error
 	}
 	tx.Delete(materialKey(key, key.MaterialID))
 	tx.Delete(at)
-	s.config.Logger.Info("removed a key whose waiting period is over", "key", strings.TrimPrefix(at, "k/"))
 	return nil
 }

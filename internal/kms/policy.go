@@ -92,7 +92,7 @@ func lockout(tx *store.Tx, call *iam.Call, k *Key, p *policy.Policy, bypass *boo
 // GetKeyPolicy shows the key policy, parsed and printed again.
 func (s *Service) GetKeyPolicy(ctx context.Context, call *iam.Call, in *kmsapi.GetKeyPolicyRequest) (*kmsapi.GetKeyPolicyResponse, error) {
 	out := &kmsapi.GetKeyPolicyResponse{PolicyName: new(policyName)}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		key, err := managed(tx, call, "GetKeyPolicy", *in.KeyId, noAlias, &conditions{})
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func (s *Service) ListKeyPolicies(ctx context.Context, call *iam.Call, in *kmsap
 		return nil, err
 	}
 	return &kmsapi.ListKeyPoliciesResponse{PolicyNames: []string{policyName}, Truncated: new(false)},
-		s.db.View(ctx, func(tx *store.Tx) error {
+		call.View(ctx, s.db, func(tx *store.Tx) error {
 			_, err := managed(tx, call, "ListKeyPolicies", *in.KeyId, noAlias, &conditions{})
 			return err
 		})

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/material"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -23,6 +24,8 @@ type Config struct {
 	// Such keys do not exist for any caller, swept or not. Zero means every
 	// minute.
 	DeletionSweep time.Duration
+	// Log records what the sweep removes. It must be set for Run.
+	Log *audit.Log
 	// Logger is told what the sweep does. Nil means slog.Default.
 	Logger *slog.Logger
 }

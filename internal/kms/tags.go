@@ -64,7 +64,7 @@ func (s *Service) ListResourceTags(ctx context.Context, call *iam.Call, in *kmsa
 		return nil, err
 	}
 	out := &kmsapi.ListResourceTagsResponse{}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		key, err := managed(tx, call, "ListResourceTags", *in.KeyId, noAlias, &conditions{})
 		if err != nil {
 			return err

@@ -11,10 +11,17 @@ import (
 )
 
 // Violations collects what is wrong with a request, in the words AWS uses
-// (errors.md §4.2). The zero value is ready. It is for one goroutine.
+// (errors.md §4.2): the first maxViolations of it, and of a long value its
+// beginning. The zero value is ready. It is for one goroutine.
 type Violations struct {
 	texts []string
 }
+
+// Bounds of a message, so that a bad request cannot make a long answer.
+const (
+	maxViolations = 10
+	maxShown      = 4096 // bytes of one value
+)
 
 // Message is the text of the one fault that reports every violation, or "" if
 // there is none.
@@ -54,6 +61,12 @@ func NewRule(r Rule) *Rule {
 var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
 func (v *Violations) add(value, path, constraint string) {
+	if len(v.texts) == maxViolations {
+		return
+	}
+	if len(value) > maxShown {
+		value = strings.ToValidUTF8(value[:maxShown], "") + "…'"
+	}
 	if value != "" {
 		value = " " + value
 	}

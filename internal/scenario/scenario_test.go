@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,20 +46,59 @@ func files(t *testing.T) []*File {
 }
 
 // run runs every claim that the depth can express as a subtest.
-func run(t *testing.T, depth func(t *testing.T, f *File, c Claim)) {
+func run(t *testing.T, depth func(t *testing.T, w *worlds, c Claim)) {
 	for _, f := range files(t) {
 		t.Run(strings.TrimSuffix(f.Name, ".txtar"), func(t *testing.T) {
 			t.Parallel()
+			w := &worlds{t: t, file: f}
 			for _, c := range f.Claims {
-				t.Run(c.Name, func(t *testing.T) { depth(t, f, c) })
+				t.Run(c.Name, func(t *testing.T) {
+					depth(t, w, c)
+					if t.Failed() {
+						w.last = nil
+					}
+				})
 			}
 		})
 	}
 }
 
+// worlds are the worlds of one file. Claims share a world as long as they have
+// the same things and change nothing.
+type worlds struct {
+	t      *testing.T
+	file   *File
+	last   *World
+	things int
+}
+
+// of is a world for a claim and the claim's request there; ok is false if the
+// API cannot express it.
+func (w *worlds) of(c Claim) (world *World, in any, ok bool) {
+	if !Expressible(w.file, c.Things) {
+		return nil, nil, false
+	}
+	if w.last == nil || w.things != c.Things {
+		w.last, w.things = NewWorld(w.t, w.file, c.Things), c.Things
+	}
+	world = w.last
+	in, ok = world.Input(c)
+	if ok && changes(c, in) {
+		w.last = nil
+	}
+	return world, in, ok
+}
+
+// changes reports whether a claim's request may change the world.
+func changes(c Claim, in any) bool {
+	dry := reflect.ValueOf(in).Elem().FieldByName("DryRun").IsValid()
+	read := slices.ContainsFunc([]string{"Describe", "Get", "List"}, func(verb string) bool { return strings.HasPrefix(c.Action, verb) })
+	return c.Allowed && !dry && !read
+}
+
 func TestPure(t *testing.T) {
-	run(t, func(t *testing.T, f *File, c Claim) {
-		p, err := NewPure(f, c.Things)
+	run(t, func(t *testing.T, w *worlds, c Claim) {
+		p, err := NewPure(w.file, c.Things)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,12 +135,8 @@ func sid(s string) string {
 }
 
 func TestService(t *testing.T) {
-	run(t, func(t *testing.T, f *File, c Claim) {
-		if !Expressible(f, c.Things) {
-			return
-		}
-		w := NewWorld(t, f, c.Things)
-		in, ok := w.Input(c)
+	run(t, func(t *testing.T, ws *worlds, c Claim) {
+		w, in, ok := ws.of(c)
 		if !ok {
 			return
 		}
@@ -114,12 +151,11 @@ func TestService(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	run(t, func(t *testing.T, f *File, c Claim) {
-		if !Expressible(f, c.Things) || OfCall(c) {
+	run(t, func(t *testing.T, ws *worlds, c Claim) {
+		if OfCall(c) {
 			return
 		}
-		w := NewWorld(t, f, c.Things)
-		in, ok := w.Input(c)
+		w, in, ok := ws.of(c)
 		if !ok {
 			return
 		}

@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+	"uuid"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/durable"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/seal"
@@ -39,9 +42,11 @@ type Config struct {
 	// Dir holds the store, the audit log and, unless Seal is set, the root key.
 	// It is initialised if it is new. Empty keeps everything in memory.
 	Dir string
-	// Seal opens the store. Nil is the key file Dir/root.key, made for a new
-	// store, or a key that is forgotten when there is no Dir.
+	// Seal opens the store. Nil is KeyFile, made for a new store, or a key that
+	// is forgotten when there is no Dir.
 	Seal Seal
+	// KeyFile holds the root key if there is no Seal. Empty is Dir/root.key.
+	KeyFile string
 	// Account is the first account, 12 digits.
 	Account string
 	// RootKeys are access keys of its root user. Without any, a new store draws
@@ -49,6 +54,9 @@ type Config struct {
 	RootKeys []Credentials
 	// AuditDir overrides where the audit log is.
 	AuditDir string
+	// AcceptAuditLoss opens a store although its audit log is not the one that the
+	// store knows.
+	AcceptAuditLoss bool
 	// AuditSyncAlways syncs each audit record before its answer leaves.
 	AuditSyncAlways bool
 	// Logger is told what operators need to know. Nil means slog.Default.
@@ -78,33 +86,32 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := bootstrap(ctx, db, c); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
 	log, err := openLog(ctx, db, c)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if err := bootstrap(ctx, db, log, c); err != nil {
+		return nil, errors.Join(err, log.Close(), db.Close())
+	}
 	directory := iam.NewDirectory(db)
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{Logger: c.Logger})}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{Log: log, Logger: c.Logger})}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Log: log, Logger: c.Logger})
 	return s, nil
 }
 
-// OpenStore opens the store in dir alone, for tools that read it.
-func OpenStore(ctx context.Context, dir string, s Seal) (*store.DB, error) {
-	return openStore(ctx, Config{Dir: dir, Seal: s})
-}
-
 func openStore(ctx context.Context, c Config) (*store.DB, error) {
 	if c.Dir == "" {
-		return openMemory(ctx)
+		engine, err := bolt.OpenMemory()
+		if err != nil {
+			return nil, err
+		}
+		return store.Open(ctx, engine, seal.NewEphemeral())
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	engine, err := bolt.Open(filepath.Join(c.Dir, "store.db"))
+	engine, err := bolt.Open(storePath(c.Dir))
 	if err != nil {
 		return nil, err
 	}
@@ -115,107 +122,158 @@ func openStore(ctx context.Context, c Config) (*store.DB, error) {
 	return store.Open(ctx, engine, s)
 }
 
+func storePath(dir string) string { return filepath.Join(dir, "store.db") }
+
+// keyFile is where the root key is unless a Seal is given.
+func (c Config) keyFile() string {
+	if c.KeyFile != "" {
+		return c.KeyFile
+	}
+	return filepath.Join(c.Dir, "root.key")
+}
+
 // chooseSeal is the configured seal, or the key file. A key file is made only
 // for a store that is empty: another one could not open it.
 func chooseSeal(ctx context.Context, e store.Engine, c Config) (Seal, error) {
 	if c.Seal != nil {
 		return c.Seal, nil
 	}
-	path := filepath.Join(c.Dir, "root.key")
 	head, err := e.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(path); head == 0 && errors.Is(err, os.ErrNotExist) {
-		return seal.CreateFile(path)
+	if _, err := os.Stat(c.keyFile()); head == 0 && errors.Is(err, os.ErrNotExist) {
+		return seal.CreateFile(c.keyFile())
 	}
-	return seal.NewFile(path), nil
+	return seal.NewFile(c.keyFile()), nil
 }
 
-func openMemory(ctx context.Context) (*store.DB, error) {
-	engine, err := bolt.OpenMemory()
-	if err != nil {
-		return nil, err
+// ReadAnchor returns how far the store of a data directory says that the audit
+// log reaches. It creates nothing. store.ErrLocked: a server has the store open.
+func ReadAnchor(ctx context.Context, c Config) (audit.Head, error) {
+	if _, err := os.Stat(storePath(c.Dir)); err != nil {
+		return audit.Head{}, fmt.Errorf("server: %w", err)
 	}
-	return store.Open(ctx, engine, seal.NewEphemeral())
+	engine, err := bolt.Open(storePath(c.Dir))
+	if err != nil {
+		return audit.Head{}, err
+	}
+	if c.Seal == nil {
+		c.Seal = seal.NewFile(c.keyFile())
+	}
+	if head, err := engine.Head(ctx); err != nil || head == 0 {
+		return audit.Head{}, errors.Join(errors.New("server: the store is empty"), err, engine.Close())
+	}
+	db, err := store.Open(ctx, engine, c.Seal)
+	if err != nil {
+		return audit.Head{}, err
+	}
+	anchor, err := iam.AuditAnchor(ctx, db)
+	return anchor, errors.Join(err, db.Close())
 }
 
-// bootstrap creates the first account, and its root user's access keys. The
-// credentials are written to their file before they work, so that a crash in
-// between leaves a store that is initialised again.
-func bootstrap(ctx context.Context, db *store.DB, c Config) error {
-	known := false
-	err := db.View(ctx, func(tx *store.Tx) error {
-		_, err := iam.FindAccount(tx, c.Account)
-		known = err == nil
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
+// bootstrap creates the first account of a new store and its root user's access
+// keys. The credentials are written to their file before they work, so that a
+// crash in between leaves a store that is initialised again.
+func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) error {
+	accounts, err := iam.Accounts(ctx, db)
 	if err != nil {
 		return err
+	}
+	if slices.Contains(accounts, c.Account) {
+		return nil
+	}
+	if len(accounts) > 0 {
+		return fmt.Errorf("server: the store has the accounts %v and not %s", accounts, c.Account)
 	}
 	keys := c.RootKeys
-	if !known && len(keys) == 0 {
+	if len(keys) == 0 {
+		if c.Dir == "" {
+			return errors.New("server: a store in memory needs root credentials")
+		}
 		keys = []Credentials{{iam.NewAccessKeyID(), iam.NewSecret()}}
-		if err := writeCredentials(c.Dir, keys[0]); err != nil {
-			return err
+		text := fmt.Sprintf("[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys[0].ID, keys[0].Secret)
+		if err := durable.Replace(filepath.Join(c.Dir, "root-credentials"), []byte(text)); err != nil {
+			return fmt.Errorf("server: %w", err)
 		}
 	}
+	return addAccount(ctx, db, log, c.Account, keys)
+}
+
+// addAccount creates an account, and records it as the program's own doing.
+func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, keys []Credentials) error {
 	now := time.Now().UTC()
-	return db.Update(ctx, func(tx *store.Tx) error {
-		if err := iam.AddAccount(tx, iam.Account{ID: c.Account, Created: now}); err != nil {
+	entry := log.Begin(audit.Record{
+		EventType: "AwsServiceEvent", EventTime: now.Truncate(time.Second), EventSource: "organizations.amazonaws.com", EventName: "CreateAccount",
+		UserIdentity: &audit.Identity{Type: "AWSService", AccountID: id}, RequestID: uuid.New().String(), RecipientAccountID: id})
+	err := iam.Change(ctx, db, entry, func(tx *store.Tx) error {
+		if err := iam.AddAccount(tx, iam.Account{ID: id, Created: now}); err != nil {
 			return err
 		}
 		for _, k := range keys {
-			if err := iam.AddRootKey(tx, c.Account, k.ID, k.Secret, now); err != nil {
+			if err := iam.AddRootKey(tx, id, k.ID, k.Secret, now); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	return errors.Join(err, entry.End())
 }
 
-// writeCredentials writes the AWS shared-credentials file for the root user.
-func writeCredentials(dir string, k Credentials) error {
-	if dir == "" {
-		return errors.New("server: a store in memory needs root credentials")
-	}
-	path := filepath.Join(dir, "root-credentials")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("server: %w", err)
-	}
-	_, err = fmt.Fprintf(f, "[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", k.ID, k.Secret)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// openLog opens the audit log and settles what a crash left open.
+// openLog opens the audit log, insists that it is the one the store knows, and
+// settles what a crash left open.
 func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	dir := c.AuditDir
 	if dir == "" && c.Dir != "" {
 		dir = AuditDir(c.Dir)
 	}
-	log, err := audit.Open(audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways})
+	marks, err := db.Marks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	marks, err := db.Marks(ctx)
+	log, err := audit.Open(audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Closed: db.Unmark})
 	if err != nil {
+		return nil, err
+	}
+	if err := settle(ctx, db, log, dir, marks, c); err != nil {
 		return nil, errors.Join(err, log.Close())
+	}
+	return log, nil
+}
+
+func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, marks map[string]bool, c Config) error {
+	anchor, err := iam.AuditAnchor(ctx, db)
+	if err != nil {
+		return err
+	}
+	whole, err := audit.Contains(dir, anchor)
+	if dir == "" {
+		whole, err = anchor.Sequence == 0, nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case !whole && !c.AcceptAuditLoss:
+		return fmt.Errorf("server: the audit log in %q lacks line %d, which the store knows: it was cut or replaced", dir, anchor.Sequence)
+	case !whole:
+		c.Logger.Warn("the audit log was cut or replaced; going on as asked", "missing", anchor.Sequence)
+		e := log.Begin(audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventName: "AcceptAuditLoss",
+			EventSource: "claviger", RequestID: uuid.New().String(), ErrorMessage: fmt.Sprintf("the log lacks line %d, which the store knows", anchor.Sequence)})
+		if err := e.End(); err != nil {
+			return err
+		}
 	}
 	settled, err := log.Settle(func(id string) bool { return marks[id] })
 	if err != nil {
-		return nil, errors.Join(err, log.Close())
+		return err
 	}
 	if settled > 0 {
 		c.Logger.Warn("settled changes that an earlier run left without an outcome", "changes", settled)
 	}
-	for id := range marks {
+	for id := range marks { // their outcomes are on disk: what was written before was synced at opening
 		db.Unmark(id)
 	}
-	return log, nil
+	return nil
 }
 
 // AuditDir is where a data directory keeps its audit log.
@@ -226,13 +284,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // AddAccount creates a further account with a root access key.
 func (s *Server) AddAccount(ctx context.Context, id string, root Credentials) error {
-	now := time.Now().UTC()
-	return s.DB.Update(ctx, func(tx *store.Tx) error {
-		if err := iam.AddAccount(tx, iam.Account{ID: id, Created: now}); err != nil {
-			return err
-		}
-		return iam.AddRootKey(tx, id, root.ID, root.Secret, now)
-	})
+	return addAccount(ctx, s.DB, s.Log, id, []Credentials{root})
 }
 
 // Run does the background work until ctx ends: syncing the audit log and

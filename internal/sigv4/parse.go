@@ -19,6 +19,8 @@ const (
 	isoBasic   = "20060102T150405Z"
 	// maxAuthorization bounds the header, in bytes.
 	maxAuthorization = 16 << 10
+	// maxSignedHeaders bounds how many headers a signature covers.
+	maxSignedHeaders = 100
 )
 
 // An Error is a refusal with AWS's name and text (errors.md §7).
@@ -161,7 +163,13 @@ func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date 
 		return nil, invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
 			s.Date + "' != '" + iso + "', from '" + date + "'.")
 	}
+	if !validKeyID(s.AccessKeyID) {
+		return nil, &Error{"UnrecognizedClientException", "The security token included in the request is invalid."}
+	}
 	s.signedHeaders = strings.Split(signedHeaders, ";")
+	if len(s.signedHeaders) > maxSignedHeaders || !strictlyAscending(s.signedHeaders) {
+		return nil, incomplete("'SignedHeaders' must be a list of header names in ascending order, each once, got '" + signedHeaders + "'")
+	}
 	if !slices.Contains(s.signedHeaders, "host") {
 		return nil, invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
@@ -173,6 +181,25 @@ func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date 
 		s.signature = nil // matches nothing: the answer is that the signature does not match
 	}
 	return s, nil
+}
+
+// validKeyID reports whether s can be an access key id: up to 128 word characters.
+func validKeyID(s string) bool {
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 128
+}
+
+func strictlyAscending(names []string) bool {
+	for i := 1; i < len(names); i++ {
+		if names[i-1] >= names[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // unsignedAmz lists headers that change what a request means and that the client

@@ -45,6 +45,8 @@ type DB struct {
 	head       atomic.Int64 // the last commit whose effect on memo is complete
 	memo       memo
 
+	orderMu sync.Mutex // held from AtCommit until the transaction has its place
+
 	gate sync.RWMutex // writers hold it shared, a read that keeps being overtaken alone
 
 	marksMu sync.Mutex // guards settled
@@ -142,6 +144,9 @@ func (db *DB) OpenToken(name string, token []byte) ([]byte, error) {
 	}
 	return text, nil
 }
+
+// Err is nil while changes are possible.
+func (db *DB) Err() error { return db.engine.Err() }
 
 // Head is the revision of the last commit.
 func (db *DB) Head() Rev { return Rev(db.head.Load()) }

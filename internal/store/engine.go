@@ -25,12 +25,16 @@ type Item struct {
 type Txn struct {
 	If []Item // every Key must still be at Rev (0: must not exist); Val is not looked at
 	Do []Item // nil Val deletes; Rev is not looked at
+
+	// Queued, if not nil, is called once, as soon as no later Commit can come
+	// before this one.
+	Queued func()
 }
 
-// Limits of one Txn, those of the smallest engine: operations, and bytes of
-// keys and values.
+// Limits of one Txn: conditions, operations, and bytes of keys and values. An
+// engine that is configured for less must be configured for these.
 const (
-	MaxTxnOps   = 128
+	MaxTxnOps   = 4096
 	MaxTxnBytes = 1 << 20
 )
 
@@ -63,6 +67,8 @@ type Engine interface {
 	Head(ctx context.Context) (Rev, error)
 	// Backup writes one consistent snapshot.
 	Backup(ctx context.Context, w io.Writer) (Rev, error)
+	// Err is nil while commits are possible.
+	Err() error
 	// Size is the space the store takes, in bytes.
 	Size() int64
 	Close() error

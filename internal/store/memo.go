@@ -10,6 +10,10 @@ const memoRecords = 200_000
 
 const memoShards = 64
 
+// longKey is where the absence of a record is not remembered any more: no record
+// has such a key, and whoever asks for many of them should not fill the memory.
+const longKey = 512
+
 // A memo keeps decoded records. It may forget anything at any time and is never
 // wrong: an entry is there only while no later commit touched its record.
 type memo struct {
@@ -79,7 +83,7 @@ func (m *memo) end(key string, e memoEntry, at Rev, failed bool) {
 	if l.readers--; l.readers == 0 {
 		delete(s.loading, key)
 	}
-	if failed || l.overtaken > at {
+	if failed || l.overtaken > at || e.value == nil && len(key) > longKey {
 		return
 	}
 	if len(s.entries) >= memoRecords/memoShards {

@@ -29,6 +29,7 @@ type Tx struct {
 	write    map[string][]byte // sealed; nil deletes
 	own      map[string]any    // this transaction's own values, as Get returns them
 	before   func() error
+	last     func() error
 }
 
 // View calls fn with a snapshot, again if writers overtake it. Everything fn
@@ -77,6 +78,11 @@ func (db *DB) try(ctx context.Context, fn func(*Tx) error, alone bool) (again bo
 // effect: writing the intent to the audit log.
 func (tx *Tx) BeforeCommit(f func() error) { tx.before = f }
 
+// AtCommit sets what writes last, at the moment at which the transaction gets
+// its place among all others: what f writes in transaction after transaction is
+// in the order of the commits. It must be quick.
+func (tx *Tx) AtCommit(f func() error) { tx.last = f }
+
 func (tx *Tx) commit() error {
 	if len(tx.write) == 0 {
 		return nil
@@ -86,20 +92,28 @@ func (tx *Tx) commit() error {
 			return err
 		}
 	}
+	if !tx.alone {
+		tx.db.gate.RLock()
+		defer tx.db.gate.RUnlock()
+	}
 	var t Txn
+	if tx.last != nil {
+		tx.db.orderMu.Lock()
+		if err := tx.last(); err != nil {
+			tx.db.orderMu.Unlock()
+			return err
+		}
+		t.Queued = tx.db.orderMu.Unlock
+	}
 	for _, k := range slices.Sorted(maps.Keys(tx.read)) {
 		t.If = append(t.If, Item{Key: k, Rev: tx.read[k]})
 	}
 	for _, k := range slices.Sorted(maps.Keys(tx.write)) {
 		t.Do = append(t.Do, Item{Key: k, Val: tx.write[k]})
 	}
-	settled := tx.db.takeSettled(MaxTxnOps - len(t.If) - len(t.Do))
+	settled := tx.db.takeSettled(MaxTxnOps - len(t.Do))
 	for _, k := range settled {
 		t.Do = append(t.Do, Item{Key: k})
-	}
-	if !tx.alone {
-		tx.db.gate.RLock()
-		defer tx.db.gate.RUnlock()
 	}
 	_, err := tx.db.engine.Commit(tx.ctx, t)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 	}
 	session := &iam.Session{Kind: policy.RoleSession, Name: *in.RoleSessionName, Issued: call.Now, SourceIdentity: model.Value(in.SourceIdentity)}
 	inherited := map[string]string{}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		role, err := s.assumable(tx, call, in)
 		if err != nil {
 			return err

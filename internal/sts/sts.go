@@ -29,7 +29,7 @@ func NewService(db *store.DB, directory *iam.Directory) *Service { return &Servi
 // GetCallerIdentity tells who calls. It needs no permission.
 func (s *Service) GetCallerIdentity(ctx context.Context, call *iam.Call, _ *stsapi.GetCallerIdentityRequest) (*stsapi.GetCallerIdentityResponse, error) {
 	var out stsapi.GetCallerIdentityResponse
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		c, err := call.Who(tx)
 		out = stsapi.GetCallerIdentityResponse{UserId: &c.UserID, Account: &c.Account, Arn: &c.ARN}
 		return err
@@ -40,7 +40,7 @@ func (s *Service) GetCallerIdentity(ctx context.Context, call *iam.Call, _ *stsa
 // GetAccessKeyInfo tells the account of an access key.
 func (s *Service) GetAccessKeyInfo(ctx context.Context, call *iam.Call, in *stsapi.GetAccessKeyInfoRequest) (*stsapi.GetAccessKeyInfoResponse, error) {
 	var out stsapi.GetAccessKeyInfoResponse
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		if err := allow(tx, call, "sts:GetAccessKeyInfo", "*", nil); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (s *Service) GetSessionToken(ctx context.Context, call *iam.Call, in *stsap
 // own begins a session of the caller itself.
 func (s *Service) own(ctx context.Context, call *iam.Call, seconds int32) (*iam.Session, error) {
 	session := &iam.Session{Account: call.Account(), Issued: call.Now}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		c, err := call.Who(tx)
 		session.Kind, session.EntityID, session.Entity, session.EntityARN = c.Kind, c.EntityID, c.UserName, c.EntityARN
 		return err
@@ -125,7 +125,7 @@ func (s *Service) GetFederationToken(ctx context.Context, call *iam.Call, in *st
 	}
 	session.Kind, session.Name, session.Limited = policy.FederatedSession, *in.Name, true
 	user := arn.STS(iam.Partition, call.Account(), "federated-user/"+session.Name)
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
 		if err := allow(tx, call, "sts:GetFederationToken", user, &conditions{tags: in.Tags}); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/sigv4"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // authenticate verifies the request's signature and returns the credential it
@@ -67,6 +68,8 @@ func (svc *service) fault(err error) *model.Fault {
 		f = model.NewFault("UnrecognizedClientException", 400, "The security token included in the request is invalid.")
 	case errors.Is(err, iam.ErrExpired):
 		f = model.NewFault("ExpiredTokenException", 400, "The security token included in the request is expired")
+	case errors.Is(err, store.ErrTooLarge):
+		f = model.NewFault("LimitExceededException", 400, "The request changes more than one transaction can hold.")
 	default:
 		return model.NewFault(svc.internal, 500, "").Because(err)
 	}

@@ -28,6 +28,9 @@ import (
 // 413 and not read to its end.
 const MaxBody = 1 << 20
 
+// firstRead is how much room a body gets before it has arrived, in bytes.
+const firstRead = 8 << 10
+
 // A Config says what a Server serves. All members but Logger and Metrics must
 // be set.
 type Config struct {
@@ -73,13 +76,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ready says whether requests can be served: the audit log must be writable.
+// ready says whether requests can be served: the audit log and the store must
+// be writable.
 func (s *Server) ready(w http.ResponseWriter) {
-	if err := s.config.Log.Err(); err != nil {
+	switch {
+	case s.config.Log.Err() != nil:
 		writeText(w, http.StatusServiceUnavailable, "the audit log cannot be written\n")
-		return
+	case s.config.DB.Err() != nil:
+		writeText(w, http.StatusServiceUnavailable, "the store cannot be written\n")
+	default:
+		writeText(w, http.StatusOK, "ok\n")
 	}
-	writeText(w, http.StatusOK, "ok\n")
 }
 
 func writeText(w http.ResponseWriter, status int, text string) {
@@ -120,8 +127,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 // readBody reads the whole body, up to MaxBody.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var b bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= MaxBody {
-		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 {
+		// What is announced is not yet there: the buffer grows with what arrives.
+		b.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
 	}
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 	return b.Bytes(), err
@@ -168,12 +176,9 @@ func (s *Server) route(x *exchange) error {
 // services apart.
 func (s *Server) routeQuery(x *exchange) error {
 	x.service = s.named("sts")
-	form, err := url.ParseQuery(string(x.body))
+	form, err := readForm(string(x.body), x.r.URL.RawQuery)
 	if err != nil {
-		return model.NewFault("MalformedInput", 400, "")
-	}
-	for name, values := range x.r.URL.Query() {
-		form[name] = append(form[name], values...)
+		return err
 	}
 	x.form = form
 	if sig, err := sigv4.Parse(&sigv4.Request{Method: x.r.Method, Target: x.r.RequestURI, Host: x.r.Host, Header: x.r.Header}); err == nil {
@@ -189,6 +194,27 @@ func (s *Server) routeQuery(x *exchange) error {
 		return model.NewFault("InvalidAction", 400, "Could not find operation "+name+" for version "+v)
 	}
 	return x.choose(name, "InvalidAction", "Could not find operation "+name+" for version "+x.service.version)
+}
+
+// readForm reads the parameters of body and query. What could be read in two
+// ways is refused: a signature covers the query's pairs whatever their order and
+// reads a plus sign as one, and nothing may depend on which reading counts.
+func readForm(body, query string) (url.Values, error) {
+	form, err := url.ParseQuery(body)
+	if err != nil || strings.Contains(query, "+") {
+		return nil, model.NewFault("MalformedInput", 400, "")
+	}
+	more, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, model.NewFault("MalformedInput", 400, "")
+	}
+	for name, values := range more {
+		if len(values) > 1 || form.Has(name) {
+			return nil, model.NewFault("MalformedInput", 400, "The parameter "+name+" is given twice.")
+		}
+		form[name] = values
+	}
+	return form, nil
 }
 
 func (s *Server) named(name string) *service {
@@ -232,17 +258,32 @@ func (s *Server) run(x *exchange) error {
 	}
 	call.Entry = s.config.Log.Begin(record(x, call))
 	out, err := x.operation.run(x.r.Context(), call, x.decode)
-	if err := s.record(x, call, err); err != nil {
+	var body []byte
+	if err == nil {
+		body, err = x.encode(out)
+	}
+	if err := x.record(call, err); err != nil {
 		return err
 	}
 	if err != nil {
 		return err
 	}
 	s.metrics.done(x, "")
-	if x.service.protocol == queryProtocol {
-		return s.wrote(writeXML(x.w, x.requestID, x.service, x.operation, out))
+	header(x.w, x.service.protocol.contentType(), x.requestID)
+	_, err = x.w.Write(body)
+	clear(body)
+	if err != nil { // too late for another answer
+		s.config.Logger.Debug("answer not sent", "err", err)
 	}
-	return s.wrote(writeJSON(x.w, x.requestID, out))
+	return nil
+}
+
+// encode makes the body of an answer.
+func (x *exchange) encode(out any) ([]byte, error) {
+	if x.service.protocol == queryProtocol {
+		return encodeXML(x.requestID, x.service, x.operation, out)
+	}
+	return encodeJSON(out)
 }
 
 func (x *exchange) decode(in request) error {
@@ -250,14 +291,6 @@ func (x *exchange) decode(in request) error {
 		return decodeQuery(x.form, in)
 	}
 	return decodeJSON(x.body, in)
-}
-
-// wrote notes that an answer could not be sent; it is too late for another.
-func (s *Server) wrote(err error) error {
-	if err != nil {
-		s.config.Logger.Debug("answer not sent", "err", err)
-	}
-	return nil
 }
 
 // refuse answers with a fault.

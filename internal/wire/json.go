@@ -67,19 +67,19 @@ var goKinds = map[reflect.Kind]string{
 	reflect.String: "a String", reflect.Int32: "an Integer", reflect.Int64: "a Long", reflect.Bool: "a Boolean",
 }
 
-// writeJSON sends an answer; one without members has no body at all.
-func writeJSON(w http.ResponseWriter, requestID string, out any) error {
-	var body []byte
-	if out != nil {
-		var err error
-		if body, err = json.Marshal(out); err != nil {
-			return err
-		}
+func (p protocol) contentType() string {
+	if p == queryProtocol {
+		return "text/xml"
 	}
-	header(w, jsonType, requestID)
-	_, err := w.Write(body)
-	clear(body)
-	return err
+	return jsonType
+}
+
+// encodeJSON makes the body of an answer; one without output has no body at all.
+func encodeJSON(out any) ([]byte, error) {
+	if out == nil {
+		return nil, nil
+	}
+	return json.Marshal(out)
 }
 
 func writeJSONFault(w http.ResponseWriter, requestID string, f *model.Fault) {

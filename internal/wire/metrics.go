@@ -41,6 +41,12 @@ func newMetricSet(c Config, all []*service) *metricSet {
 	m.set.NewGauge("claviger_store_size_bytes", func() float64 { return float64(c.DB.Size()) })
 	m.set.NewGauge("claviger_store_revision", func() float64 { return float64(c.DB.Head()) })
 	m.set.NewGauge("claviger_store_memoised_records", func() float64 { return float64(c.DB.Memoised()) })
+	m.set.NewGauge("claviger_store_writable", func() float64 {
+		if c.DB.Err() != nil {
+			return 0
+		}
+		return 1
+	})
 	m.set.NewGauge("claviger_audit_records_total", func() float64 { return float64(c.Log.Head().Sequence) })
 	m.set.NewGauge("claviger_audit_writable", func() float64 {
 		if c.Log.Err() != nil {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/base64"
 	"encoding/xml"
@@ -84,7 +85,7 @@ func hasPrefix(form url.Values, prefix string) bool {
 }
 
 func fillList(form url.Values, prefix string, v reflect.Value) error {
-	for n := 1; n <= maxElements; n++ {
+	for n := 1; ; n++ {
 		name := prefix + strconv.Itoa(n)
 		element := reflect.New(v.Type().Elem()).Elem()
 		var err error
@@ -103,9 +104,11 @@ func fillList(form url.Values, prefix string, v reflect.Value) error {
 		if err != nil {
 			return err
 		}
+		if n > maxElements {
+			return malformedInput(prefix)
+		}
 		v.Set(reflect.Append(v, element))
 	}
-	return malformedInput(prefix)
 }
 
 func fillScalar(name, text string, v reflect.Value) error {
@@ -136,24 +139,22 @@ func malformedInput(name string) error {
 	return model.NewFault("MalformedInput", 400, "The value of "+name+" cannot be read.")
 }
 
-// writeXML sends an answer in the Query protocol's envelope.
-func writeXML(w http.ResponseWriter, requestID string, s *service, o *operation, out any) error {
-	var b strings.Builder
+// encodeXML makes an answer in the Query protocol's envelope.
+func encodeXML(requestID string, s *service, o *operation, out any) ([]byte, error) {
+	var b bytes.Buffer
 	e := xml.NewEncoder(&b)
 	response, result := o.name+"Response", o.name+"Result"
 	b.WriteString(`<` + response + ` xmlns="` + s.namespace + `">`)
 	if out != nil {
 		if err := encodeElement(e, result, reflect.ValueOf(out).Elem()); err != nil {
-			return err
+			return nil, err
 		}
 		if err := e.Flush(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	b.WriteString(`<ResponseMetadata><RequestId>` + requestID + `</RequestId></ResponseMetadata></` + response + `>`)
-	header(w, "text/xml", requestID)
-	_, err := w.Write([]byte(b.String()))
-	return err
+	return b.Bytes(), nil
 }
 
 func encodeElement(e *xml.Encoder, name string, v reflect.Value) error {

@@ -57,20 +57,14 @@ func ofSession(id *audit.Identity, s *iam.Session) {
 
 // record writes the audit record before anything leaves. The answer to a
 // request that cannot be recorded is an internal fault.
-func (s *Server) record(x *exchange, call *iam.Call, failed error) error {
+func (x *exchange) record(call *iam.Call, failed error) error {
 	e := call.Entry
 	if failed != nil {
 		f := x.service.fault(failed)
-		e.ErrorCode, e.ErrorMessage = strings.TrimSuffix(f.Code, "Exception"), f.Message
+		e.ErrorCode, e.ErrorMessage = strings.TrimSuffix(f.Code, "Exception"), audit.Bounded(f.Message)
 		if f.Code != "AccessDeniedException" {
 			e.ErrorCode = f.Code
 		}
 	}
-	if err := e.End(); err != nil {
-		return err
-	}
-	if e.Intended() {
-		s.config.DB.Unmark(call.RequestID)
-	}
-	return nil
+	return e.End()
 }

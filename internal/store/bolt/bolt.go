@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -147,13 +148,17 @@ func (e *Engine) Commit(_ context.Context, t store.Txn) (store.Rev, error) {
 	for _, i := range t.Do {
 		size += len(i.Key) + len(i.Val)
 	}
-	if len(t.Do)+len(t.If) > store.MaxTxnOps || size > store.MaxTxnBytes {
-		return 0, store.ErrTooLarge
-	}
 	p := &pending{txn: t}
-	e.queueMu.Lock()
-	e.queue = append(e.queue, p)
-	e.queueMu.Unlock()
+	if len(t.Do) > store.MaxTxnOps || len(t.If) > store.MaxTxnOps || size > store.MaxTxnBytes {
+		p.err, p.done = store.ErrTooLarge, true
+	} else {
+		e.queueMu.Lock()
+		e.queue = append(e.queue, p)
+		e.queueMu.Unlock()
+	}
+	if t.Queued != nil {
+		t.Queued()
+	}
 
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
@@ -188,11 +193,19 @@ func (e *Engine) flush() {
 
 // commitGroup applies each transaction whose conditions hold, in order, and
 // syncs once. A failed condition spoils nobody else's transaction.
-func (e *Engine) commitGroup(group []*pending) error {
+func (e *Engine) commitGroup(group []*pending) (err error) {
 	if e.broken {
 		return store.ErrClosed
 	}
-	tx, err := e.db.Begin(true)
+	var tx *bbolt.Tx
+	defer func() {
+		if p := recover(); p != nil { // a damaged file: bbolt panics
+			e.broken = true
+			abandon(tx)
+			err = fmt.Errorf("%w: %v", store.ErrUnknown, p)
+		}
+	}()
+	tx, err = e.db.Begin(true)
 	if err != nil {
 		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 			return store.ErrClosed
@@ -213,11 +226,23 @@ func (e *Engine) commitGroup(group []*pending) error {
 	if err := tx.Bucket(metaBucket).Put(headKey, binary.BigEndian.AppendUint64(nil, uint64(rev))); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	if err := tx.Commit(); err != nil {
+	switch err := tx.Commit(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		return err // before the meta page, which has its place: nothing happened
+	default:
 		e.broken = true
 		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}
-	return nil
+}
+
+// abandon gives bbolt's writer lock back after a panic, as far as it can.
+func abandon(tx *bbolt.Tx) {
+	defer func() { _ = recover() }()
+	if tx != nil {
+		_ = tx.Rollback()
+	}
 }
 
 func conflict(records *bbolt.Bucket, conditions []store.Item) error {
@@ -262,6 +287,17 @@ func (e *Engine) Backup(_ context.Context, w io.Writer) (rev store.Rev, err erro
 		return err
 	})
 	return rev, err
+}
+
+// Err is store.ErrClosed once a commit has failed in a way that leaves what is on
+// disk unknown.
+func (e *Engine) Err() error {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	if e.broken {
+		return store.ErrClosed
+	}
+	return nil
 }
 
 // Size is the size of the file.

@@ -1,0 +1,53 @@
+// Package durable writes small files so that a crash at any moment leaves either
+// what was there before or the whole new file, and so that the file is still
+// there under its name once the call has returned.
+package durable
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Create writes a new file, readable by its owner alone. It fails with
+// fs.ErrExist if there is one of that name.
+func Create(path string, text []byte) error {
+	return write(path, text, os.Link)
+}
+
+// Replace writes a file, readable by its owner alone, in place of any of that name.
+func Replace(path string, text []byte) error {
+	return write(path, text, os.Rename)
+}
+
+// write fills a temporary file beside path and gives it its name with place.
+func write(path string, text []byte, place func(old, new string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = place(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
