@@ -112,6 +112,59 @@ func TestTampering(t *testing.T) {
 	}
 }
 
+// TestMissingSegment: a log with a file missing in the middle is not a log.
+func TestMissingSegment(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	add(t, l, 2)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, segmentName(3)), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var chain *ChainError
+	if _, err := Verify(dir, Head{}); !errors.As(err, &chain) {
+		t.Errorf("Verify = %v, want a ChainError", err)
+	}
+	if _, err := Open(Config{Dir: dir}); !errors.As(err, &chain) {
+		t.Errorf("Open = %v, want a ChainError", err)
+	}
+	if _, err := Verify(t.TempDir(), Head{}); err == nil {
+		t.Error("Verify of an empty directory succeeded")
+	}
+}
+
+// TestClosed: a state change is closed only once its outcome is on disk.
+func TestClosed(t *testing.T) {
+	var closed []string
+	l, err := Open(Config{Dir: t.TempDir(), Closed: func(id string) { closed = append(closed, id) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"a", "unknown"} {
+		e := l.Begin(Record{RequestID: id})
+		if err := e.Intend(); err != nil {
+			t.Fatal(err)
+		}
+		if id == "a" {
+			e.Claviger.Committed = new(true)
+		}
+		if err := e.End(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Synced().Sequence != 3 || len(closed) != 1 { // the second intent was synced, and with it the first outcome
+		t.Errorf("synced to %d, closed %q", l.Synced().Sequence, closed)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(closed) != 1 || closed[0] != "a" {
+		t.Errorf("closed: %q, want a", closed)
+	}
+}
+
 // TestCutLine opens a log whose last write a crash has cut.
 func TestCutLine(t *testing.T) {
 	dir := t.TempDir()

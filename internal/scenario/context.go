@@ -81,6 +81,8 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 		return policy.One("SYMMETRIC_DEFAULT")
 	case key.ID == policy.KeyKMSScheduleKeyDeletionPendingWindowInDays && x.claim.Action == "ScheduleKeyDeletion":
 		return policy.One("30")
+	case key.ID == policy.KeyKMSTrailingDaysWithoutKeyUsage && slices.Contains([]string{"DisableKey", "ScheduleKeyDeletion"}, x.claim.Action):
+		return policy.One("0")
 	case key.ID == policy.KeyKMSGrantIsForAWSResource && slices.Contains(ofGrants, x.claim.Action):
 		return policy.Truth(false)
 	case !x.hasKey && x.claim.Action != "CreateKey":

@@ -1,0 +1,159 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/server"
+)
+
+func open(t *testing.T, c server.Config) (*server.Server, error) {
+	t.Helper()
+	if c.Account == "" {
+		c.Account = "111122223333"
+	}
+	c.Logger = slog.New(slog.DiscardHandler)
+	return server.Open(t.Context(), c)
+}
+
+func mustOpen(t *testing.T, c server.Config) *server.Server {
+	t.Helper()
+	s, err := open(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeServer(t *testing.T, s *server.Server) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCutLog: a store does not open beside an audit log that lacks what the
+// store knows of it, until an operator says so, and that is recorded.
+func TestCutLog(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, server.Config{Dir: dir})
+	for _, id := range []string{"222222222222", "333333333333"} {
+		if err := s.AddAccount(t.Context(), id, server.Credentials{ID: "k" + id, Secret: "s"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeServer(t, s)
+	path := filepath.Join(server.AuditDir(dir), "audit-000001.jsonl")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if err := os.WriteFile(path, bytes.Join(lines[:2], nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "which the store knows: it was cut or replaced") {
+		t.Fatalf("Open beside a cut log = %v", err)
+	}
+	s = mustOpen(t, server.Config{Dir: dir, AcceptAuditLoss: true})
+	closeServer(t, s)
+	text, err = os.ReadFile(path)
+	if err != nil || !bytes.Contains(text, []byte(`"eventName":"AcceptAuditLoss"`)) {
+		t.Errorf("the loss is not on record: %v", err)
+	}
+	if err := os.RemoveAll(server.AuditDir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, server.Config{Dir: dir}); err == nil {
+		t.Error("Open without any log succeeded")
+	}
+}
+
+// TestAnotherAccount: the first account's credentials are not overwritten.
+func TestAnotherAccount(t *testing.T) {
+	dir := t.TempDir()
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+	before, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, server.Config{Dir: dir, Account: "222222222222"}); err == nil || !strings.Contains(err.Error(), "has the accounts [111122223333] and not 222222222222") {
+		t.Errorf("Open for another account = %v", err)
+	}
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+	after, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the credentials changed: %v", err)
+	}
+}
+
+// TestMissingKeyFile: a store that exists never gets a new root key.
+func TestMissingKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+	other := filepath.Join(t.TempDir(), "none.key")
+	if _, err := open(t, server.Config{Dir: dir, KeyFile: other}); err == nil {
+		t.Error("Open without the root key succeeded")
+	}
+	if _, err := os.Stat(other); err == nil {
+		t.Error("a root key was made for a store that has one")
+	}
+}
+
+// TestReadAnchorCreatesNothing: tools that read do not initialise.
+func TestReadAnchorCreatesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "typo")
+	if _, err := server.ReadAnchor(t.Context(), server.Config{Dir: dir}); err == nil {
+		t.Error("ReadAnchor of nothing succeeded")
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("ReadAnchor made a directory")
+	}
+}
+
+// TestOneLogOneServer: two servers do not write one audit log.
+func TestOneLogOneServer(t *testing.T) {
+	dir := t.TempDir()
+	keys := []server.Credentials{{ID: "test", Secret: "test"}}
+	s := mustOpen(t, server.Config{AuditDir: dir, RootKeys: keys})
+	defer closeServer(t, s)
+	if _, err := open(t, server.Config{AuditDir: dir, RootKeys: keys}); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second server on the log: %v", err)
+	}
+}
+
+// TestSettlesAfterCrash: an intent whose outcome a crash took with it is settled
+// by what the store says.
+func TestSettlesAfterCrash(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, server.Config{Dir: dir})
+	e := s.Log.Begin(audit.Record{RequestID: "crashed", EventName: "CreateKey"})
+	if err := e.Intend(); err != nil { // and then nothing
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+	text, err := os.ReadFile(filepath.Join(server.AuditDir(dir), "audit-000001.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, []byte(`"phase":"settled","committed":false`)) {
+		t.Errorf("not settled: %s", text)
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	s := mustOpen(t, server.Config{Dir: t.TempDir()})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	stop()
+	<-done
+	closeServer(t, s)
+}
