@@ -30,9 +30,8 @@ type Policies struct {
 
 // votes is what each layer says about one request.
 type votes struct {
-	resource  policy.Result
-	grant     policy.Result
-	grantFrom *policy.Policy
+	resource policy.Result
+	grant    By // the first that suffices
 
 	identity, boundary, session, scp, rcp, endpoint layerVote
 
@@ -93,17 +92,31 @@ func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 		v.scpMissing = v.scpMissing || one.allow.Ref == 0
 		v.scp.merge(one)
 	}
-	for _, g := range p.Grants {
-		r := g.Match(&q, trace)
-		if r.Allowed() != 0 && v.grantFrom == nil {
-			v.grant, v.grantFrom = r, g
-		}
-	}
 	v.identityAllows = v.identity.allow.Ref != 0 || actsAsRoot(&req.Caller)
 	v.boundaryAllows = !p.HasBoundary && p.Boundary == nil || v.boundary.allow.Ref != 0
 	v.sessionAllows = !p.HasSession && len(p.Session) == 0 || v.session.allow.Ref != 0
 	v.endpointAllows = !p.ThroughEndpoint && p.Endpoint == nil || v.endpoint.allow.Ref != 0
+	for _, g := range p.Grants {
+		r := g.Match(&q, trace)
+		if v.grant.Ref == 0 && v.suffices(&r) {
+			v.grant = By{g, r.Allowed()}
+		}
+	}
 	return v
+}
+
+// suffices reports whether a grant that answers r needs nothing more. A grant
+// needs no policy (AUTH-6.9); what limits it is the UNVERIFIED reading of
+// AUTH-6.10, the same as for a key policy that names the grantee.
+func (v *votes) suffices(r *policy.Result) bool {
+	switch {
+	case r.Allow[policy.Direct] != 0 || r.Allow[policy.Everyone] != 0:
+		return true
+	case r.Allow[policy.Limited] != 0:
+		return v.limitGap() == NoLayer
+	default: // the grantee is an account (AUTH-6.4, UNVERIFIED)
+		return r.Allow[policy.Account] != 0 && v.identityGap() == NoLayer
+	}
 }
 
 // sameAccount reports whether one account's policies suffice. A service principal
@@ -189,8 +202,8 @@ func (v *votes) guarded(req *Request, p *Policies) Decision {
 	if !v.sameAccount && !req.CrossAccount {
 		return Decision{Missing: ResourceLayer} // AUTH-4.3
 	}
-	if d, ok := v.viaGrant(req); ok {
-		return d
+	if v.grant.Ref != 0 {
+		return Decision{Outcome: Allowed, Layer: GrantLayer, By: v.grant, Root: actsAsRoot(&req.Caller)}
 	}
 	if !v.sameAccount {
 		return v.across(p)
@@ -229,24 +242,6 @@ func (v *votes) across(p *Policies) Decision {
 		return Decision{Missing: gap, Via: by}
 	}
 	return Decision{Outcome: Allowed, Layer: IdentityLayer, By: v.identity.allow, Via: by}
-}
-
-// viaGrant: a grant needs no policy (AUTH-6.9); what limits it is the UNVERIFIED
-// reading of AUTH-6.10, the same as for a key policy that names the grantee.
-func (v *votes) viaGrant(req *Request) (Decision, bool) {
-	by := By{v.grantFrom, v.grant.Allowed()}
-	if by.Ref == 0 {
-		return Decision{}, false
-	}
-	ok := true
-	switch {
-	case v.grant.Allow[policy.Direct] != 0 || v.grant.Allow[policy.Everyone] != 0:
-	case v.grant.Allow[policy.Limited] != 0:
-		ok = v.boundaryAllows && v.sessionAllows
-	default: // the grantee is an account (AUTH-6.4, UNVERIFIED)
-		ok = v.identityGap() == NoLayer
-	}
-	return Decision{Outcome: Allowed, Layer: GrantLayer, By: by, Root: actsAsRoot(&req.Caller)}, ok
 }
 
 // identityGap is the layer of the caller's own side that lacks an Allow.

@@ -22,6 +22,7 @@ type conditions struct {
 	sameKey           *bool             // kms:ReEncryptOnSameKey
 	bypass            *bool             // as sent
 	window            *int32            // days, with the default
+	unused            func(*Key) int    // kms:TrailingDaysWithoutKeyUsage
 	requestTags       []kmsapi.Tag
 	tagKeys           []string
 	create            *kmsapi.CreateKeyRequest // with defaults filled in
@@ -45,6 +46,10 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	case policy.KeyKMSScheduleKeyDeletionPendingWindowInDays:
 		if c.window != nil {
 			return policy.One(strconv.Itoa(int(*c.window)))
+		}
+	case policy.KeyKMSTrailingDaysWithoutKeyUsage:
+		if c.unused != nil && c.key != nil {
+			return policy.One(strconv.Itoa(c.unused(c.key)))
 		}
 	case policy.KeyRequestTag:
 		for _, t := range c.requestTags {

@@ -82,6 +82,7 @@ func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.Encryp
 	if model.Value(in.DryRun) {
 		return nil, dryRun()
 	}
+	s.usage.note(key, call.Now)
 	blob, err := m.Encrypt(key.owner(), in.Plaintext, in.EncryptionContext)
 	return &kmsapi.EncryptResponse{KeyId: new(key.ARN()), CiphertextBlob: blob, EncryptionAlgorithm: &u.algorithm}, err
 }
@@ -118,6 +119,7 @@ func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.Decryp
 	if err != nil {
 		return nil, err
 	}
+	s.usage.note(opened.key, call.Now)
 	return &kmsapi.DecryptResponse{KeyId: new(opened.key.ARN()), Plaintext: plaintext, KeyMaterialId: &opened.blob.MaterialID,
 		EncryptionAlgorithm: &u.algorithm}, nil
 }
@@ -170,6 +172,8 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 		return nil, err
 	}
 	defer clear(plaintext)
+	s.usage.note(opened.key, call.Now)
+	s.usage.note(key, call.Now)
 	blob, err := m.Encrypt(key.owner(), plaintext, in.DestinationEncryptionContext)
 	return &kmsapi.ReEncryptResponse{
 		CiphertextBlob: blob, SourceKeyId: new(opened.key.ARN()), KeyId: new(key.ARN()), SourceEncryptionAlgorithm: &from.algorithm,

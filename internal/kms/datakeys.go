@@ -49,6 +49,7 @@ func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID 
 	if d.plaintext, err = material.Random(size); err != nil {
 		return nil, err
 	}
+	s.usage.note(d.key, call.Now)
 	d.materialID = m.ID
 	d.blob, err = m.Encrypt(d.key.owner(), d.plaintext, encryptionContext)
 	return &d, err

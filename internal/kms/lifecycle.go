@@ -33,6 +33,11 @@ func (s *Service) change(ctx context.Context, call *iam.Call, operation, identif
 	})
 }
 
+// unusedAt tells how long a key has not been used, as of the call.
+func (s *Service) unusedAt(call *iam.Call) func(*Key) int {
+	return func(k *Key) int { return s.usage.trailingDays(k, call.Now) }
+}
+
 // EnableKey makes a disabled key usable.
 func (s *Service) EnableKey(ctx context.Context, call *iam.Call, in *kmsapi.EnableKeyRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, "EnableKey", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
@@ -43,7 +48,7 @@ func (s *Service) EnableKey(ctx context.Context, call *iam.Call, in *kmsapi.Enab
 
 // DisableKey makes a key unusable until it is enabled.
 func (s *Service) DisableKey(ctx context.Context, call *iam.Call, in *kmsapi.DisableKeyRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, "DisableKey", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
+	return nil, s.change(ctx, call, "DisableKey", *in.KeyId, &conditions{unused: s.unusedAt(call)}, func(_ *store.Tx, k *Key) error {
 		k.State = kmsapi.KeyStateDisabled
 		return nil
 	})
@@ -85,7 +90,7 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *iam.Call, in *k
 		return nil, validation(fmt.Sprintf("PendingWindowInDays should be between 7 and 30, but it is %d", days))
 	}
 	var out kmsapi.ScheduleKeyDeletionResponse
-	err := s.change(ctx, call, "ScheduleKeyDeletion", *in.KeyId, &conditions{window: &days}, func(tx *store.Tx, k *Key) error {
+	err := s.change(ctx, call, "ScheduleKeyDeletion", *in.KeyId, &conditions{window: &days, unused: s.unusedAt(call)}, func(tx *store.Tx, k *Key) error {
 		k.State = kmsapi.KeyStatePendingDeletion
 		k.Deletion = call.Now.Add(time.Duration(days) * 24 * time.Hour)
 		out = kmsapi.ScheduleKeyDeletionResponse{

@@ -34,6 +34,7 @@ type Config struct {
 type Service struct {
 	db     *store.DB
 	config Config
+	usage  usage
 }
 
 // New makes the KMS API over db.
@@ -44,7 +45,7 @@ func New(db *store.DB, c Config) *Service {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Service{db, c}
+	return &Service{db: db, config: c, usage: usage{since: time.Now()}}
 }
 
 // Run removes keys whose waiting period is over until ctx ends.

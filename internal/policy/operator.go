@@ -129,7 +129,7 @@ func newOperand(f family, text string, variables bool) operand {
 	case stringLike:
 		o.text = newTemplate(text, variables, Glob)
 	case arnLike:
-		o.arn = newARNTemplate(text, variables)
+		o.arn = newARNTemplate(text, variables, false)
 	case numericEquals, numericLess, numericLessEquals, numericGreater, numericGreaterEquals:
 		o.number, o.valid = parseNumber(text)
 	case dateEquals, dateLess, dateLessEquals, dateGreater, dateGreaterEquals:

@@ -75,9 +75,11 @@ type arnPattern struct {
 	n      int
 }
 
-// usable reports whether a can match anything: it has six fields, or its last
-// ends in a star and so spans the rest (AUTH-7.6).
-func (a *arnPattern) usable() bool { return a.n == 6 || a.n > 0 && shortARNSpans(a.fields[a.n-1]) }
+// usable reports whether a can match anything: it has six fields, or, where a
+// short pattern may stand, its last ends in a star and so spans the rest.
+func (a *arnPattern) usable(short bool) bool {
+	return a.n == 6 || short && a.n > 0 && shortARNSpans(a.fields[a.n-1])
+}
 
 // shortARNSpans is the UNVERIFIED reading of AUTH-7.6: in a pattern of fewer
 // than six fields a final star spans all that follows.
@@ -101,12 +103,13 @@ func (a *arnPattern) match(s string) bool {
 // stays within the field the variable stands in, whatever it contains.
 type arnTemplate struct {
 	fixed     arnPattern
+	short     bool       // fewer than six fields may stand for an ARN: in Resource (AUTH-7.6)
 	fields    []template // nil without variables
 	variables int        // how many leading fields hold a variable, as a bit set
 }
 
-func newARNTemplate(s string, variables bool) arnTemplate {
-	var t arnTemplate
+func newARNTemplate(s string, variables, short bool) arnTemplate {
+	t := arnTemplate{short: short}
 	dynamic := false
 	for i, f := range splitOutsideVariables(s) {
 		field := newTemplate(f, variables, Glob)
@@ -128,7 +131,7 @@ func newARNTemplate(s string, variables bool) arnTemplate {
 // variables filled in, is a pattern at all.
 func (t *arnTemplate) match(s string, ctx Context) (matches, valid bool) {
 	if t.fields == nil {
-		valid = t.fixed.usable()
+		valid = t.fixed.usable(t.short)
 		return valid && t.fixed.match(s), valid
 	}
 	a := arnPattern{n: len(t.fields)}
@@ -139,8 +142,30 @@ func (t *arnTemplate) match(s string, ctx Context) (matches, valid bool) {
 		}
 		a.fields[i] = f
 	}
-	valid = a.usable()
+	if a.n < 6 {
+		a = a.joined()
+	}
+	valid = a.usable(t.short)
 	return valid && a.match(s), valid
+}
+
+// joined splits the fields again: a variable that is a whole ARN, or the better
+// part of one, brings fields of its own.
+func (a *arnPattern) joined() arnPattern {
+	var text Pattern
+	for i, f := range a.fields[:a.n] {
+		if i > 0 {
+			text += ":"
+		}
+		text += f
+	}
+	var out arnPattern
+	parts := strings.SplitN(string(text), ":", 6)
+	for i, f := range parts {
+		out.fields[i] = Pattern(f)
+	}
+	out.n = len(parts)
+	return out
 }
 
 // splitOutsideVariables cuts s at its first five colons that are not inside ${…}.

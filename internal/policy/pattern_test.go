@@ -60,7 +60,7 @@ func TestARNPattern(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.pattern, func(t *testing.T) {
-			a := newARNTemplate(tt.pattern, true)
+			a := newARNTemplate(tt.pattern, true, true)
 			if got, _ := a.match(key, nil); got != tt.want {
 				t.Errorf("match = %t, want %t", got, tt.want)
 			}
