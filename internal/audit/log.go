@@ -58,7 +58,8 @@ type Log struct {
 	mu       sync.Mutex // guards the chain and what waits to be written
 	sequence uint64
 	previous string
-	pending  bytes.Buffer
+	pending  []byte
+	spare    []byte // the buffer that pending was before the last write
 	recent   [][]byte // without a directory
 	closing  []closing
 
@@ -224,24 +225,25 @@ func (l *Log) openSegment(n int) error {
 func (l *Log) Append(r *Record) (Head, error) {
 	l.mu.Lock()
 	r.Claviger.Sequence, r.Claviger.Previous = l.sequence+1, l.previous
-	line, err := r.line()
+	begin := len(l.pending)
+	lines, err := r.appendLine(l.pending)
 	if err != nil {
 		l.mu.Unlock()
 		return Head{}, err
 	}
+	line := lines[begin:]
 	l.sequence, l.previous = l.sequence+1, hashOf(line)
 	mine := Head{l.sequence, l.previous}
 	if r.Claviger.Phase != Intent && r.Claviger.Committed != nil {
 		l.closing = append(l.closing, closing{mine.Sequence, r.RequestID})
 	}
 	if l.config.Dir == "" {
-		l.keep(line)
+		l.keep(bytes.Clone(line))
 		l.mu.Unlock()
 		l.onDisk(mine)
 		return mine, nil
 	}
-	l.pending.Write(line)
-	l.pending.WriteByte('\n')
+	l.pending = append(lines, '\n')
 	l.mu.Unlock()
 
 	if err := l.write(mine); err != nil || !l.config.SyncAlways && r.Claviger.Phase != Intent {
@@ -262,22 +264,22 @@ func (l *Log) write(h Head) error {
 	return l.broken
 }
 
-// line is the record as it is written. Parameters that would make it too long to
-// read again are left out, as CloudTrail does.
-func (r *Record) line() ([]byte, error) {
-	line, err := r.appendTo(make([]byte, 0, 1536))
-	if err == nil && len(line) > maxRecord {
+// appendLine appends the record as it is written. Parameters that would make it
+// too long to read again are left out, as CloudTrail does.
+func (r *Record) appendLine(b []byte) ([]byte, error) {
+	lines, err := r.appendTo(b)
+	if err == nil && len(lines)-len(b) > maxRecord {
 		short := *r
 		short.RequestParameters = jsontext.Value(`{"omitted":true,"reason":"requestParameters are too large"}`)
-		line, err = short.appendTo(line[:0])
+		lines, err = short.appendTo(b)
 	}
-	if err == nil && len(line) > maxLine {
+	if err == nil && len(lines)-len(b) > maxLine {
 		err = errors.New("a record is too long")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	return line, nil
+	return lines, nil
 }
 
 func (l *Log) keep(line []byte) {
@@ -291,9 +293,14 @@ func (l *Log) keep(line []byte) {
 // a failure the log stays broken: what reached the file is not known.
 func (l *Log) flush() {
 	l.mu.Lock()
-	lines, last := bytes.Clone(l.pending.Bytes()), Head{l.sequence, l.previous}
-	l.pending.Reset()
+	lines, last := l.pending, Head{l.sequence, l.previous}
+	l.pending, l.spare = l.spare[:0], nil
 	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.spare = lines
+		l.mu.Unlock()
+	}()
 
 	if l.size > 0 && l.size+int64(len(lines)) > SegmentSize {
 		l.fail(l.file.Sync()) // so that syncing the current file is always enough

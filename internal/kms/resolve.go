@@ -68,14 +68,15 @@ func invalidKeyID(identifier string) error {
 
 // find looks a key up by account and id, in the call's Region.
 func find(tx *store.Tx, call *iam.Call, account, id string) (target, error) {
-	t := target{account: account, id: id, arn: arn.Key(call.Region, account, id)}
+	t := target{account: account, id: id}
 	key, err := store.Get(tx, keyKind, keyKey(call.Region, account, id))
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-	case err != nil:
+	case err == nil && !key.gone(call.Now):
+		t.key, t.arn = key, key.ARN()
+	case err == nil || errors.Is(err, store.ErrNotFound):
+		t.arn = arn.Key(call.Region, account, id)
+	default:
 		return t, err
-	case !key.gone(call.Now):
-		t.key = key
 	}
 	noteResource(call, t)
 	return t, nil

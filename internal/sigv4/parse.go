@@ -54,6 +54,7 @@ type Signature struct {
 	Presigned   bool          // in the query, not the header
 	Expires     time.Duration // of a presigned request
 
+	iso           string // Time in ISO 8601's basic format, as it was signed
 	signedHeaders []string
 	signature     []byte
 }
@@ -61,7 +62,7 @@ type Signature struct {
 // Parse reads a request's signature. It checks the form only; nothing it
 // returns can be trusted before Verify.
 func Parse(r *Request) (*Signature, error) {
-	authorization := r.Header.Get("Authorization")
+	header := r.Header.Get("Authorization")
 	_, rawQuery, _ := strings.Cut(r.Target, "?")
 	var query map[string]string
 	if rawQuery != "" {
@@ -69,16 +70,16 @@ func Parse(r *Request) (*Signature, error) {
 	}
 	_, presigned := query["X-Amz-Algorithm"]
 	switch {
-	case authorization == "" && !presigned:
+	case header == "" && !presigned:
 		return nil, &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
-	case authorization != "" && presigned:
+	case header != "" && presigned:
 		return nil, invalid("Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
 	case presigned:
 		return parsePresigned(r, query)
-	case len(authorization) > maxAuthorization:
+	case len(header) > maxAuthorization:
 		return nil, incomplete("Authorization header is too long.")
 	default:
-		return parseHeader(r, authorization)
+		return parseHeader(r, header)
 	}
 }
 
@@ -87,7 +88,7 @@ func parseHeader(r *Request, header string) (*Signature, error) {
 	if scheme != algorithm {
 		return nil, incomplete("Unsupported AWS 'algorithm': '" + scheme + "'. ")
 	}
-	fields := map[string]string{}
+	var f authorization
 	for piece := range strings.SplitSeq(rest, ",") {
 		if piece = strings.TrimSpace(piece); piece == "" {
 			continue
@@ -96,23 +97,36 @@ func parseHeader(r *Request, header string) (*Signature, error) {
 		if !ok {
 			return nil, incomplete("'" + piece + "' not a valid key=value pair (missing equal-sign) in Authorization header: '" + header + "'.")
 		}
-		fields[name] = value
+		switch name {
+		case "Credential":
+			f.credential = value
+		case "SignedHeaders":
+			f.signedHeaders = value
+		case "Signature":
+			f.signature = value
+		}
 	}
 	date := r.Header.Get("X-Amz-Date")
 	if date == "" {
 		date = r.Header.Get("Date")
 	}
-	if msg := missingFrom(fields, date); msg != "" {
-		return nil, incomplete(msg + "Authorization=" + header)
+	if f.credential == "" || f.signedHeaders == "" || f.signature == "" || date == "" {
+		return nil, incomplete(f.missing(date) + "Authorization=" + header)
 	}
 	s := &Signature{Token: r.Header.Get("X-Amz-Security-Token")}
-	return s.fill(r, fields["Credential"], fields["SignedHeaders"], fields["Signature"], date)
+	return s.fill(r, f.credential, f.signedHeaders, f.signature, date)
 }
 
-func missingFrom(fields map[string]string, date string) (msg string) {
-	for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
-		if fields[name] == "" {
-			msg += "Authorization header requires '" + name + "' parameter. "
+// An authorization is the header's three parts.
+type authorization struct{ credential, signedHeaders, signature string }
+
+// missing says which parts are not there.
+func (f *authorization) missing(date string) (msg string) {
+	for _, part := range [...]struct{ name, value string }{
+		{"Credential", f.credential}, {"Signature", f.signature}, {"SignedHeaders", f.signedHeaders},
+	} {
+		if part.value == "" {
+			msg += "Authorization header requires '" + part.name + "' parameter. "
 		}
 	}
 	if date == "" {
@@ -156,10 +170,10 @@ func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date 
 		return nil, invalid("Credential should be scoped with a valid terminator: 'aws4_request', not '" + scope[4] + "'. ")
 	}
 	var err error
-	if s.Time, err = parseTime(date); err != nil {
+	if s.Time, s.iso, err = parseTime(date); err != nil {
 		return nil, incomplete("Date must be in ISO-8601 'basic format'. Got '" + date + "'. See http://en.wikipedia.org/wiki/ISO_8601")
 	}
-	if iso := s.Time.Format("20060102"); iso != s.Date {
+	if iso := s.iso[:8]; iso != s.Date {
 		return nil, invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
 			s.Date + "' != '" + iso + "', from '" + date + "'.")
 	}
@@ -211,12 +225,14 @@ func unsignedAmz(h http.Header, signed []string) []string {
 	return nil
 }
 
-func parseTime(s string) (time.Time, error) {
-	if t, err := time.Parse(isoBasic, s); err == nil {
-		return t, nil
+// parseTime reads ISO 8601's basic format, or that of the Date header, and
+// returns the time in the first form too.
+func parseTime(s string) (t time.Time, iso string, err error) {
+	if t, err := time.Parse(isoBasic, s); err == nil && len(s) == len(isoBasic) {
+		return t, s, nil
 	}
-	t, err := http.ParseTime(s)
-	return t.UTC(), err
+	t, err = http.ParseTime(s)
+	return t.UTC(), t.UTC().Format(isoBasic), err
 }
 
 // parseQuery reads parameters as signing sees them: a plus sign is a plus sign,

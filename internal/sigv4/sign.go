@@ -18,7 +18,7 @@ func Sign(r *http.Request, body []byte, accessKeyID, secret, token, region, serv
 	if token != "" {
 		r.Header.Set("X-Amz-Security-Token", token)
 	}
-	s := &Signature{AccessKeyID: accessKeyID, Date: now.Format("20060102"), Region: region, Service: service, Time: now,
+	s := &Signature{AccessKeyID: accessKeyID, Date: now.Format("20060102"), Region: region, Service: service, Time: now, iso: now.Format(isoBasic),
 		signedHeaders: []string{"host"}}
 	for name := range r.Header {
 		if lower := strings.ToLower(name); lower == "content-type" || strings.HasPrefix(lower, "x-amz-") {

@@ -26,27 +26,25 @@ type form struct {
 // that clients use. It takes the same time wherever signatures differ. The
 // request's time is not its business.
 func (s *Signature) Verify(r *Request, key []byte) error {
-	forms := []form{{}}
-	if path, _, _ := strings.Cut(r.Target, "?"); canonicalPath(path) != rawPath(path) {
-		forms = append(forms, form{rawPath: true})
+	path, _, _ := strings.Cut(r.Target, "?")
+	switch {
+	case hmac.Equal(s.sign(r, key, form{}), s.signature),
+		path != "/" && hmac.Equal(s.sign(r, key, form{rawPath: true}), s.signature),
+		s.Presigned && s.Token != "" && hmac.Equal(s.sign(r, key, form{withoutToken: true}), s.signature):
+		return nil
+	default:
+		return invalid(mismatch)
 	}
-	if s.Presigned && s.Token != "" {
-		forms = append(forms, form{withoutToken: true})
-	}
-	for _, f := range forms {
-		if hmac.Equal(s.sign(r, key, f), s.signature) {
-			return nil
-		}
-	}
-	return invalid(mismatch)
 }
 
 // sign computes the signature of r in one form.
 func (s *Signature) sign(r *Request, key []byte, f form) []byte {
-	canonical := sha256.Sum256(s.canonicalRequest(r, f))
-	text := make([]byte, 0, 192)
+	var request [1024]byte // on the stack, unless the request is long
+	canonical := sha256.Sum256(s.appendCanonical(request[:0], r, f))
+	var toSign [192]byte
+	text := toSign[:0]
 	text = append(text, algorithm+"\n"...)
-	text = s.Time.AppendFormat(text, isoBasic)
+	text = append(text, s.iso...)
 	text = append(text, '\n')
 	text = append(text, s.Date+"/"+s.Region+"/"+s.Service+"/"+terminator+"\n"...)
 	text = hex.AppendEncode(text, canonical[:])
@@ -126,11 +124,10 @@ func (c *KeyCache) Key(secret string, s *Signature) []byte {
 	return key
 }
 
-// canonicalRequest is what the client hashed. The body is always hashed here:
+// appendCanonical appends what the client hashed. The body is always hashed here:
 // an x-amz-content-sha256 that says otherwise makes the signature fail.
-func (s *Signature) canonicalRequest(r *Request, f form) []byte {
+func (s *Signature) appendCanonical(b []byte, r *Request, f form) []byte {
 	path, query, _ := strings.Cut(r.Target, "?")
-	b := make([]byte, 0, 1024)
 	b = append(b, r.Method...)
 	b = append(b, '\n')
 	if f.rawPath {
@@ -148,7 +145,12 @@ func (s *Signature) canonicalRequest(r *Request, f form) []byte {
 		b = append(b, '\n')
 	}
 	b = append(b, '\n')
-	b = append(b, strings.Join(s.signedHeaders, ";")...)
+	for i, name := range s.signedHeaders {
+		if i > 0 {
+			b = append(b, ';')
+		}
+		b = append(b, name...)
+	}
 	b = append(b, '\n')
 	body := sha256.Sum256(r.Body)
 	return hex.AppendEncode(b, body[:])
@@ -160,11 +162,26 @@ func appendHeader(b []byte, r *Request, name string) []byte {
 	if name == "host" {
 		return append(b, r.Host...)
 	}
-	for i, v := range r.Header.Values(name) {
+	var key [64]byte // on the stack, unless the name is long
+	for i, v := range r.Header[string(canonicalKey(key[:0], name))] {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendFolded(b, v)
+	}
+	return b
+}
+
+// canonicalKey spells a lower-case header name as http.Header does.
+func canonicalKey(b []byte, name string) []byte {
+	upper := true
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if upper && c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper = c == '-'
+		b = append(b, c)
 	}
 	return b
 }

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"hash/maphash"
-	"sync"
-)
+import "sync"
 
 // memoRecords bounds how many decoded records are kept.
 const memoRecords = 200_000
@@ -17,7 +14,6 @@ const longKey = 512
 // A memo keeps decoded records. It may forget anything at any time and is never
 // wrong: an entry is there only while no later commit touched its record.
 type memo struct {
-	seed   maphash.Seed
 	shards [memoShards]memoShard
 }
 
@@ -41,15 +37,19 @@ type load struct {
 }
 
 func (m *memo) init() {
-	m.seed = maphash.MakeSeed()
 	for i := range m.shards {
 		m.shards[i].entries = map[string]memoEntry{}
 		m.shards[i].loading = map[string]*load{}
 	}
 }
 
+// shard spreads keys by their last bytes, which are those of an id or a name.
 func (m *memo) shard(key string) *memoShard {
-	return &m.shards[maphash.String(m.seed, key)%memoShards]
+	n, h := len(key), uint32(0)
+	for _, c := range []byte(key[max(0, n-4):]) {
+		h = h*31 + uint32(c)
+	}
+	return &m.shards[h%memoShards]
 }
 
 func (m *memo) get(key string) (memoEntry, bool) {

@@ -28,8 +28,8 @@ import (
 // 413 and not read to its end.
 const MaxBody = 1 << 20
 
-// firstRead is how much room a body gets before it has arrived, in bytes.
-const firstRead = 8 << 10
+// smallBody is how much room a body gets before it has arrived, in bytes.
+const smallBody = 8 << 10
 
 // A Config says what a Server serves. All members but Logger and Metrics must
 // be set.
@@ -126,11 +126,12 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 
 // readBody reads the whole body, up to MaxBody.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	var b bytes.Buffer
-	if r.ContentLength > 0 {
-		// What is announced is not yet there: the buffer grows with what arrives.
-		b.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
+	if r.ContentLength >= 0 && r.ContentLength <= smallBody {
+		b := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(r.Body, b)
+		return b, err
 	}
+	var b bytes.Buffer // grows with what arrives: what is announced is not yet there
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 	return b.Bytes(), err
 }

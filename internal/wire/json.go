@@ -96,8 +96,6 @@ func writeJSONFault(w http.ResponseWriter, requestID string, f *model.Fault) {
 }
 
 func header(w http.ResponseWriter, contentType, requestID string) {
-	h := w.Header()
-	h["Content-Type"] = []string{contentType}
-	h["X-Amzn-Requestid"] = []string{requestID}
-	h["Cache-Control"] = []string{"no-cache, no-store, must-revalidate, private"}
+	h, values := w.Header(), []string{contentType, requestID, "no-cache, no-store, must-revalidate, private"}
+	h["Content-Type"], h["X-Amzn-Requestid"], h["Cache-Control"] = values[:1:1], values[1:2:2], values[2:]
 }
