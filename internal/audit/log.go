@@ -1,24 +1,15 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json/jsontext"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/claviger/claviger/internal/durable"
 )
 
 const (
@@ -59,7 +50,7 @@ type Log struct {
 	sequence uint64
 	previous string
 	pending  []byte
-	spare    []byte // the buffer that pending was before the last write
+	spare    []byte   // the buffer that pending was before the last write
 	recent   [][]byte // without a directory
 	closing  []closing
 
@@ -129,94 +120,6 @@ func (l *Log) continueChain() error {
 		return err
 	}
 	return l.syncThrough(l.sequence) // what an earlier run wrote may not be on disk
-}
-
-func segmentName(n int) string { return fmt.Sprintf("audit-%06d.jsonl", n) }
-
-// segmentFiles lists the log's files in order and insists that none is missing.
-func segmentFiles(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir) // sorted by name
-	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
-	}
-	var out []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "audit-") {
-			continue
-		}
-		if want := segmentName(len(out) + 1); e.Name() != want {
-			return nil, &ChainError{e.Name(), 0, "is there and " + want + " is not"}
-		}
-		out = append(out, filepath.Join(dir, e.Name()))
-	}
-	return out, nil
-}
-
-// endOf reads a segment's last line. A last line that a crash has cut is
-// removed: its record was never acknowledged.
-func endOf(path string) (sequence uint64, hash string, err error) {
-	whole := int64(0)
-	var last []byte
-	err = eachLine(path, func(line []byte) error {
-		whole += int64(len(line)) + 1
-		last = append(last[:0], line...)
-		return nil
-	})
-	if err != nil {
-		return 0, "", err
-	}
-	if len(last) > 0 {
-		var r Record
-		if err := json.Unmarshal(last, &r); err != nil {
-			return 0, "", fmt.Errorf("audit: %s: %w", filepath.Base(path), err)
-		}
-		sequence, hash = r.Claviger.Sequence, hashOf(last)
-	}
-	return sequence, hash, os.Truncate(path, whole)
-}
-
-// eachLine calls fn with every line that ends in a newline, without it.
-func eachLine(path string, fn func([]byte) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	s.Buffer(make([]byte, 64<<10), maxLine)
-	s.Split(func(data []byte, _ bool) (int, []byte, error) {
-		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			return i + 1, data[:i], nil
-		}
-		return 0, nil, nil
-	})
-	for s.Scan() {
-		if err := fn(s.Bytes()); err != nil {
-			return err
-		}
-	}
-	return s.Err()
-}
-
-func hashOf(line []byte) string {
-	h := sha256.Sum256(line)
-	return hex.EncodeToString(h[:])
-}
-
-func (l *Log) openSegment(n int) error {
-	f, err := os.OpenFile(filepath.Join(l.config.Dir, segmentName(n)), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	size, err := f.Seek(0, 2)
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := durable.SyncDir(l.config.Dir); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	l.file, l.size, l.segment = f, size, n
-	return nil
 }
 
 // Append writes r as the next line, sets its place in the chain, and returns
@@ -321,76 +224,6 @@ func (l *Log) fail(err error) {
 		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 }
-
-// Run syncs the log at SyncInterval until ctx ends, then once more.
-func (l *Log) Run(ctx context.Context) {
-	if l.config.Dir == "" {
-		<-ctx.Done()
-		return
-	}
-	tick := time.NewTicker(SyncInterval)
-	defer tick.Stop()
-	for done := false; !done; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			done = true
-		}
-		l.fileMu.Lock()
-		written := l.written.Sequence
-		l.fileMu.Unlock()
-		_ = l.syncThrough(written) // a failure breaks the log, which Err tells
-	}
-}
-
-// syncThrough returns when the line with that sequence number, which has been
-// written, is on disk. Whoever gets syncMu syncs for all that wait; writing goes
-// on meanwhile.
-func (l *Log) syncThrough(sequence uint64) error {
-	l.syncMu.Lock()
-	defer l.syncMu.Unlock()
-	if l.synced.Load().Sequence >= sequence {
-		return nil
-	}
-	l.fileMu.Lock()
-	f, written, broken := l.file, l.written, l.broken
-	l.fileMu.Unlock()
-	if broken != nil {
-		return broken
-	}
-	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // closed: synced, and another segment begun
-		l.fileMu.Lock()
-		defer l.fileMu.Unlock()
-		l.fail(err)
-		return l.broken
-	}
-	l.onDisk(written)
-	return nil
-}
-
-// onDisk notes that all lines up to h are on disk and tells of the state changes
-// that are closed by that.
-func (l *Log) onDisk(h Head) {
-	l.mu.Lock()
-	if l.synced.Load().Sequence < h.Sequence {
-		l.synced.Store(&h)
-	}
-	n := 0
-	for n < len(l.closing) && l.closing[n].sequence <= h.Sequence {
-		n++
-	}
-	closed := l.closing[:n:n]
-	l.closing = l.closing[n:]
-	l.mu.Unlock()
-	for _, c := range closed {
-		if l.config.Closed != nil {
-			l.config.Closed(c.requestID)
-		}
-	}
-}
-
-// Synced is the last line that is known to be on disk.
-func (l *Log) Synced() Head { return *l.synced.Load() }
 
 // Err is nil while the log can be written.
 func (l *Log) Err() error {

@@ -2,6 +2,7 @@ package authz_test
 
 import (
 	"encoding/json"
+	"iter"
 	"strings"
 	"time"
 
@@ -274,6 +275,12 @@ func drawDocument(t *rapid.T, n int, named bool) *policy.Document {
 	return document(t, pick(t, "version", []string{"2012-10-17", "2012-10-17", "2008-10-17", ""}), statements)
 }
 
+// drawConditioned draws a key policy that allows everything under a condition.
+func drawConditioned(t *rapid.T) *policy.Document {
+	return document(t, pick(t, "version", []string{"2012-10-17", "2008-10-17"}), []map[string]any{{
+		"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*", "Condition": drawConditions(t)}})
+}
+
 // document makes a document of statements.
 func document(t rapid.TB, version string, statements []map[string]any) *policy.Document {
 	t.Helper()
@@ -418,6 +425,19 @@ func drawCall(t *rapid.T) authz.Request {
 	return authz.Request{
 		Now: time.Unix(1.8e9, 0), Region: "us-east-1", SecureTransport: true,
 		SourceIP: pick(t, "address", []string{"10.0.0.1", "10.1.2.3", "192.0.2.1", "2001:db8::1", ""}),
+	}
+}
+
+// questions are the requests of all callers, each with the papers that bear on it.
+func (s *scene) questions() iter.Seq2[*authz.Request, *papers] {
+	return func(yield func(*authz.Request, *papers) bool) {
+		for _, c := range callers() {
+			for _, a := range asks {
+				if !yield(s.of(c, a)) {
+					return
+				}
+			}
+		}
 	}
 }
 

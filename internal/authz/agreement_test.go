@@ -61,9 +61,8 @@ func (p *papers) String() string {
 }
 
 // agree fails if Evaluate, Explain and the reference do not decide alike.
-func agree(t rapid.TB, req *authz.Request, p *papers) authz.Outcome {
+func agree(t rapid.TB, req *authz.Request, p *papers, compiled *authz.Policies) authz.Outcome {
 	t.Helper()
-	compiled := p.compiled()
 	got := authz.Evaluate(req, compiled)
 	if explained, _ := authz.Explain(req, compiled); explained != got {
 		t.Fatalf("Explain = %+v, Evaluate = %+v\n%v", explained, got, p)
@@ -78,31 +77,28 @@ func agree(t rapid.TB, req *authz.Request, p *papers) authz.Outcome {
 // agreeOnAll asks every question of a scene and counts the outcomes.
 func agreeOnAll(t rapid.TB, s *scene) (count [3]int) {
 	t.Helper()
-	for _, c := range callers() {
-		for _, a := range asks {
-			req, p := s.of(c, a)
-			count[agree(t, req, p)]++
-		}
+	for req, p := range s.questions() {
+		count[agree(t, req, p, p.compiled())]++
 	}
 	return count
 }
 
 func TestAgreementOnEverything(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) { agreeOnAll(rt, drawScene(rt)) })
 }
 
-// TestAgreementOnConditions asks about one condition at a time, on which alone
-// the outcome depends.
+// TestAgreementOnConditions asks about one Condition element at a time, on which
+// alone the outcome depends.
 func TestAgreementOnConditions(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
-		for range 10 {
-			statement := map[string]any{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*", "Condition": drawConditions(rt)}
-			s.papers.key = document(rt, pick(rt, "version", []string{"2012-10-17", "2008-10-17"}), []map[string]any{statement})
+		for range 20 {
+			s.papers.key = drawConditioned(rt)
 			for _, c := range callers() {
 				req, p := s.of(c, asks[0])
-				agree(rt, req, p)
+				agree(rt, req, p, p.compiled())
 			}
 		}
 	})
@@ -122,4 +118,44 @@ func TestAgreementOnStatements(t *testing.T) {
 			agreeOnAll(rt, s)
 		}
 	})
+}
+
+// TestAgreementSamplesEveryOutcome guards the generators: agreement says little
+// if everything drawn is refused.
+func TestAgreementSamplesEveryOutcome(t *testing.T) {
+	t.Parallel()
+	var everything, conditions [3]int
+	for seed := range 60 {
+		for outcome, n := range agreeOnAll(t, rapid.Custom(drawScene).Example(seed)) {
+			everything[outcome] += n
+		}
+		s := rapid.Custom(func(rt *rapid.T) *scene {
+			return &scene{facts: drawFacts(rt), call: drawCall(rt), papers: papers{key: drawConditioned(rt)}}
+		}).Example(seed)
+		for _, c := range callers() {
+			req, p := s.of(c, asks[0])
+			p.identity = []*policy.Document{document(t, "", []map[string]any{fullAccess})}
+			conditions[agree(t, req, p, p.compiled())]++
+		}
+	}
+	for _, tt := range []struct {
+		name    string
+		count   [3]int
+		outcome authz.Outcome
+		percent int // at least
+	}{
+		{"policies of all types allow", everything, authz.Allowed, 10},
+		{"policies of all types deny", everything, authz.ExplicitDeny, 10},
+		{"policies of all types say nothing", everything, authz.ImplicitDeny, 10},
+		{"conditions hold", conditions, authz.Allowed, 25},
+		{"conditions do not hold", conditions, authz.ImplicitDeny, 25},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			total := tt.count[0] + tt.count[1] + tt.count[2]
+			t.Logf("%d of %d", tt.count[tt.outcome], total)
+			if tt.count[tt.outcome]*100 < total*tt.percent {
+				t.Errorf("%v is less than %d%% of the sample", tt.outcome, tt.percent)
+			}
+		})
+	}
 }
