@@ -6,8 +6,9 @@ GO := go
 
 .PHONY: run build test check tools generate bench fuzz fuzz-long clean
 
+# ARGS are further flags of claviger serve.
 run: build
-	./bin/claviger serve --dev
+	exec ./bin/claviger serve --dev $(ARGS)
 
 build:
 	$(GO) build -trimpath -o bin/claviger ./cmd/claviger

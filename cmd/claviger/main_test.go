@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,14 +51,27 @@ func setup(env *testscript.Env) error {
 	if err := l.Close(); err != nil {
 		return err
 	}
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
-		"ADDR": address, "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
+		"ADDR": address, "REPOSITORY": repository, "GOCACHE": goEnv("GOCACHE"), "GOMODCACHE": goEnv("GOMODCACHE"), "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
 		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
 		"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1", "AWS_CLI_AUTO_PROMPT": "off",
 	} {
 		env.Setenv(name, value)
 	}
 	return writeCertificate(env.WorkDir)
+}
+
+// goEnv is what the go command knows of a place.
+func goEnv(name string) string {
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // writeCertificate makes a certificate for 127.0.0.1 that its own file certifies.

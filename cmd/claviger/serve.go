@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 )
@@ -114,6 +115,8 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, errors.New("serve needs either --dev or --data DIR")
 	case o.auditSync != "always" && o.auditSync != "interval":
 		return c, errors.New("--audit-sync is interval or always")
+	case !arn.IsAccount(o.account):
+		return c, fmt.Errorf("%q is not a 12-digit account id", o.account)
 	case !o.dev && len(o.devCredentials) > 0:
 		return c, errors.New("--dev-credentials goes with --dev")
 	case o.dev:
