@@ -98,7 +98,7 @@ var oddPrincipals = []any{
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":user/Alice"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":*"}, map[string]any{"AWS": "arn:aws-cn:iam::" + home + ":root"},
 	map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/worker/*"}, map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/jobs/worker/one"},
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":group/staff"}, map[string]any{"AWS": "AROADELETED0000000001"}, map[string]any{"AWS": "1111"},
-	map[string]any{"AWS": "arn:aws:iam:us-east-1:" + home + ":root"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":Root"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":user/*"},
+	map[string]any{"AWS": "arn:aws:iam::" + home + ":Root"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":user/*"},
 	map[string]any{"AWS": []string{}}, map[string]any{"AWS": ""}, map[string]any{},
 }
 
@@ -114,7 +114,7 @@ var resources = []any{
 	"arn:aws:kms:*", "arn:*", "arn:aws:kms:us-east-?:*", "arn:aws:kms:us-east-1:" + home + "*", "arn:aws:kms:*:key/mrk-1", "arn:aws:kms:*:*:*",
 	"arn:aws:s3:::*", "mrk-1", "key/*", "alias/blue", "ARN:aws:kms:*", "arn:*:*:*:*:key/mrk-?", "arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias}",
 	"arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias, 'mrk-1'}", "arn:aws:kms:us-east-1:" + home + ":key/${aws:PrincipalTag/team}",
-	"arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/mrk-1", "arn:aws:kms:${aws:RequestedRegion}:*", "arn:aws:kms:us-east-1:" + home + ":*/${aws:username}", []string{}, "arn:aws:kms:us-east-1:" + home + ":",
+	"arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/mrk-1", "arn:aws:kms:us-east-1:" + home + ":*/${aws:username}", []string{}, "arn:aws:kms:us-east-1:" + home + ":",
 }
 
 // A subject is a condition key with what policies and requests say about it.
@@ -157,7 +157,8 @@ var subjects = []subject{
 	{"aws:SourceIp", false, []string{"ip"}, []any{"10.0.0.0/8", "10.0.0.1", "10.0.0.7/8", "::/0", "2001:db8::1", "0.0.0.0/0", "10.0.0.0/33", "here"}, nil},
 	{"aws:SourceArn", false, []string{"arn", "string"},
 		[]any{"arn:aws:logs:us-east-1:" + home + ":group:a", "arn:aws:logs:*:" + home + ":*", "arn:aws:logs:*:group:a", "*", "arn:aws:logs:us-east-?:*:group*",
-			"arn:aws:logs:us-east-1:${aws:PrincipalAccount}:group:*", "arn:*", "${aws:PrincipalArn}", "arn:aws:iam::" + home + ":user/${aws:username, 'x'}"},
+			"arn:aws:logs:us-east-1:${aws:PrincipalAccount}:group:*", "arn:*", "${aws:PrincipalArn}", "arn:aws:iam::" + home + ":user/${aws:username, 'x'}",
+			"arn:aws:iam::${aws:SourceArn}:user/alice", "${aws:PrincipalArn}*", "*:*:*:*:*:*"},
 		[]string{"arn:aws:logs:us-east-1:" + home + ":group:a", "arn:aws:logs:us-east-1:" + home + ":group", aliceARN, "nonsense", ""}},
 	{"aws:PrincipalArn", false, []string{"arn", "string"},
 		[]any{"arn:aws:iam::" + home + ":root", aliceARN, workerARN, "arn:aws:iam::*:role/*", "arn:aws:iam::*:*", "arn:aws:sts::*:*"}, nil},
@@ -231,6 +232,12 @@ func drawConditions(t *rapid.T) map[string]map[string]any {
 	return block
 }
 
+// isEveryone reports whether a Principal element is one of the spellings of "*".
+func isEveryone(element any) bool {
+	list, _ := element.(map[string]any)
+	return element == "*" || list["AWS"] == "*"
+}
+
 // drawStatement draws a statement, for a document that names principals or not.
 func drawStatement(t *rapid.T, effect string, named bool) map[string]any {
 	s := map[string]any{"Effect": effect}
@@ -251,7 +258,11 @@ func drawStatement(t *rapid.T, effect string, named bool) map[string]any {
 		if chance(t, "odd principal", 15) {
 			from = oddPrincipals
 		}
-		s[not("Principal", 15)] = pick(t, "principal", from)
+		s["Principal"] = pick(t, "principal", from)
+		if !isEveryone(s["Principal"]) && chance(t, "NotPrincipal", 15) {
+			s["NotPrincipal"] = s["Principal"]
+			delete(s, "Principal")
+		}
 	}
 	if chance(t, "conditions", 40) {
 		s["Condition"] = drawConditions(t)
@@ -259,7 +270,7 @@ func drawStatement(t *rapid.T, effect string, named bool) map[string]any {
 	return s
 }
 
-// drawDocument draws a document of up to n statements; a Deny is one in five.
+// drawDocument draws a document of up to n statements; more than one in four is a Deny.
 func drawDocument(t *rapid.T, n int, named bool) *policy.Document {
 	var statements []map[string]any
 	if !named && chance(t, "full access", 50) {
@@ -267,7 +278,7 @@ func drawDocument(t *rapid.T, n int, named bool) *policy.Document {
 	}
 	for range rapid.IntRange(0, n).Draw(t, "statements") {
 		effect := "Allow"
-		if chance(t, "deny", 20) {
+		if chance(t, "deny", 28) {
 			effect = "Deny"
 		}
 		statements = append(statements, drawStatement(t, effect, named))

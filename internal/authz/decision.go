@@ -58,7 +58,7 @@ type Decision struct {
 	Outcome Outcome
 	Layer   Layer // of By
 	By      By    // the statement that denied or allowed; none for the root user, who needs no identity policy
-	Via     By    // the key policy's statement that let an identity policy in
+	Via     By    // the key policy's statement that let an identity policy in, or allowed what something else refuses
 	Missing Layer // for an implicit deny: the layer without an Allow
 	Root    bool  // the caller acts with the powers of the root user
 }

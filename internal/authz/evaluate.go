@@ -68,7 +68,7 @@ func decide(req *Request, p *Policies, trace *[]policy.Step) Decision {
 		return d
 	}
 	if layer := v.guardrail(p); layer != NoLayer {
-		return Decision{Missing: layer}
+		return Decision{Missing: layer, Via: allowing(p.Resource, &v.resource)}
 	}
 	if req.Guarded {
 		return v.guarded(req, p)
@@ -167,10 +167,22 @@ func (v *votes) explicitDeny(p *Policies) (Decision, bool) {
 		{IdentityLayer, v.identity.deny},
 	} {
 		if l.by.Ref != 0 {
-			return Decision{Outcome: ExplicitDeny, Layer: l.layer, By: l.by}, true
+			d := Decision{Outcome: ExplicitDeny, Layer: l.layer, By: l.by}
+			if l.layer != ResourceLayer && l.layer != RCPLayer {
+				d.Via = allowing(p.Resource, &v.resource)
+			}
+			return d, true
 		}
 	}
 	return Decision{}, false
+}
+
+// allowing is the resource policy's statement that allows, if one does.
+func allowing(p *policy.Policy, r *policy.Result) By {
+	if ref := r.Allowed(); ref != 0 {
+		return By{p, ref}
+	}
+	return By{}
 }
 
 // guardrail returns the guardrail that lacks the Allow it must have (AUTH-5.5, 5.8).

@@ -282,8 +282,7 @@ func instant(s string) (*big.Rat, bool) {
 
 // compareARNs compares six segments; the sixth is the rest, and no other
 // wildcard crosses a colon. A policy's text that is no ARN matches nothing, nor
-// does it hold negated. The rules do not say whether a colon in the value of a
-// variable separates segments: here it does not.
+// does it hold negated.
 func (q *question) compareARNs(want, got, version string) answer {
 	pattern, ok := q.expand(want, version, true)
 	if !ok {
@@ -347,10 +346,22 @@ func likeRunes(p []glyph, s []rune) bool {
 	}
 }
 
-// segments splits a pattern at its first five colons.
-func segments(p []glyph) (fields [][]glyph) {
+// segments splits a pattern at its first five colons. The rules do not say
+// whether a colon in the value of a variable counts: here it does only where the
+// policy's own text has fewer than five, so that a variable can be a whole ARN
+// but never shifts the segments of one.
+func segments(p []glyph) [][]glyph {
+	colon := func(g glyph) bool { return g.r == ':' && !g.filled }
+	if fields := splitFive(p, colon); len(fields) == 6 {
+		return fields
+	}
+	return splitFive(p, func(g glyph) bool { return g.r == ':' })
+}
+
+// splitFive splits a pattern at no more than five separators.
+func splitFive(p []glyph, separates func(glyph) bool) (fields [][]glyph) {
 	for len(fields) < 5 {
-		i := slices.Index(p, glyph{r: ':'})
+		i := slices.IndexFunc(p, separates)
 		if i < 0 {
 			break
 		}

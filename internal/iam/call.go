@@ -173,11 +173,10 @@ func entityPolicies(tx *store.Tx, e *Entity) (p authz.Policies, err error) {
 func (s *Session) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
 	caller, policies := rootCaller(s.Account), authz.Policies{}
 	if s.EntityID != "" {
-		class := UserClass
-		if s.Kind == policy.RoleSession {
-			class = RoleClass
+		e, err := FindUnique(tx, s.EntityID) // it may have another name by now
+		if errors.Is(err, store.ErrNotFound) {
+			err = ErrUnknownCredential
 		}
-		e, err := entityOf(tx, s.Account, class, s.Entity, s.EntityID)
 		if err != nil {
 			return caller, policies, err
 		}

@@ -90,10 +90,7 @@ func (e *Entity) TrustPolicy() *policy.Policy { return e.trust }
 func (e *Entity) prepare() error {
 	e.arn, e.inline = "", nil
 	e.arn = e.ARN()
-	e.tags = make(map[string]string, len(e.Tags))
-	for _, t := range e.Tags {
-		e.tags[t.Key] = t.Value
-	}
+	e.tags = tagMap(e.Tags)
 	for _, name := range slices.Sorted(maps.Keys(e.Inline)) {
 		doc, err := policy.Parse([]byte(e.Inline[name]))
 		if err != nil {

@@ -17,8 +17,10 @@ var maxInline = map[Class]int{UserClass: 2048, GroupClass: 5120, RoleClass: 1024
 
 func (s *Service) putInline(ctx context.Context, call *Call, action string, c Class, name, policyName, text string) error {
 	return s.change(ctx, call, policy.MustAction(action), c, name, nil, func(_ *store.Tx, e *Entity) error {
-		if _, err := document(text, policy.Identity); err != nil {
-			return err
+		if size(text) <= maxInline[c] {
+			if _, err := document(text, policy.Identity); err != nil {
+				return err
+			}
 		}
 		if e.Inline == nil {
 			e.Inline = map[string]string{}

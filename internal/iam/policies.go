@@ -68,7 +68,12 @@ func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.Creat
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
 		m := &Managed{Account: call.Account(), Name: *in.PolicyName, Path: model.Or(in.Path, "/"), ID: newID("ANPA", 21),
 			Description: model.Value(in.Description), Created: call.Now}
-		if err := s.allow(tx, call, policy.MustAction("iam:CreatePolicy"), m.ARN(), &conditions{request: in.Tags}); err != nil {
+		more := &conditions{request: in.Tags}
+		err := s.allow(tx, call, policy.MustAction("iam:CreatePolicy"), m.ARN(), more)
+		if err == nil && len(in.Tags) > 0 {
+			err = s.allow(tx, call, policy.MustAction("iam:TagPolicy"), m.ARN(), more)
+		}
+		if err != nil {
 			return err
 		}
 		if err := managedDocument(*in.PolicyDocument); err != nil {
@@ -80,7 +85,6 @@ func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.Creat
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		var err error
 		if m.Tags, err = addTags(nil, in.Tags); err != nil {
 			return err
 		}
@@ -92,11 +96,14 @@ func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.Creat
 }
 
 // managed loads the policy a request names, after the caller was allowed to act on it.
-func (s *Service) managed(tx *store.Tx, call *Call, action, policyARN string) (*Managed, error) {
-	if err := s.allow(tx, call, policy.MustAction(action), policyARN, nil); err != nil {
-		return nil, err
-	}
+func (s *Service) managed(tx *store.Tx, call *Call, action, policyARN string, more conditions) (*Managed, error) {
 	m, err := findManaged(tx, policyARN)
+	if err == nil {
+		more.resource = tagMap(m.Tags)
+	}
+	if denied := s.allow(tx, call, policy.MustAction(action), policyARN, &more); denied != nil {
+		return nil, denied
+	}
 	if errors.Is(err, store.ErrNotFound) || err == nil && m.Account != "" && m.Account != call.Account() {
 		return nil, iamapi.NoSuchEntityException("Policy " + policyARN + " was not found.")
 	}
@@ -104,9 +111,9 @@ func (s *Service) managed(tx *store.Tx, call *Call, action, policyARN string) (*
 }
 
 // changeManaged edits a customer managed policy in a transaction.
-func (s *Service) changeManaged(ctx context.Context, call *Call, action, policyARN string, edit func(*store.Tx, *Managed) error) error {
+func (s *Service) changeManaged(ctx context.Context, call *Call, action, policyARN string, more conditions, edit func(*store.Tx, *Managed) error) error {
 	return call.Update(ctx, s.db, func(tx *store.Tx) error {
-		m, err := s.managed(tx, call, action, policyARN)
+		m, err := s.managed(tx, call, action, policyARN, more)
 		if err != nil {
 			return err
 		}
@@ -126,7 +133,7 @@ func (s *Service) changeManaged(ctx context.Context, call *Call, action, policyA
 
 func (s *Service) readManaged(ctx context.Context, call *Call, action, policyARN string, show func(*store.Tx, *Managed) error) error {
 	return call.View(ctx, s.db, func(tx *store.Tx) error {
-		m, err := s.managed(tx, call, action, policyARN)
+		m, err := s.managed(tx, call, action, policyARN, conditions{})
 		if err != nil {
 			return err
 		}
@@ -139,6 +146,7 @@ func (s *Service) GetPolicy(ctx context.Context, call *Call, in *iamapi.GetPolic
 	var out iamapi.GetPolicyResponse
 	err := s.readManaged(ctx, call, "iam:GetPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
 		out.Policy = wirePolicy(m)
+		out.Policy.Tags = append([]iamapi.Tag{}, out.Policy.Tags...) // here also when there are none
 		return nil
 	})
 	return &out, err
@@ -203,7 +211,7 @@ func listKey(m *Managed) string {
 // DeletePolicy removes a policy that is attached nowhere and has one version.
 func (s *Service) DeletePolicy(ctx context.Context, call *Call, in *iamapi.DeletePolicyRequest) (*struct{}, error) {
 	return nil, call.Update(ctx, s.db, func(tx *store.Tx) error {
-		m, err := s.managed(tx, call, "iam:DeletePolicy", *in.PolicyArn)
+		m, err := s.managed(tx, call, "iam:DeletePolicy", *in.PolicyArn, conditions{})
 		switch {
 		case err != nil:
 			return err
@@ -223,7 +231,7 @@ func (s *Service) DeletePolicy(ctx context.Context, call *Call, in *iamapi.Delet
 // CreatePolicyVersion adds a version.
 func (s *Service) CreatePolicyVersion(ctx context.Context, call *Call, in *iamapi.CreatePolicyVersionRequest) (*iamapi.CreatePolicyVersionResponse, error) {
 	var out iamapi.CreatePolicyVersionResponse
-	err := s.changeManaged(ctx, call, "iam:CreatePolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+	err := s.changeManaged(ctx, call, "iam:CreatePolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
 		if err := managedDocument(*in.PolicyDocument); err != nil {
 			return err
 		}
@@ -277,7 +285,7 @@ func (s *Service) ListPolicyVersions(ctx context.Context, call *Call, in *iamapi
 
 // DeletePolicyVersion removes a version that is not the default.
 func (s *Service) DeletePolicyVersion(ctx context.Context, call *Call, in *iamapi.DeletePolicyVersionRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:DeletePolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+	return nil, s.changeManaged(ctx, call, "iam:DeletePolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
 		switch {
 		case m.version(*in.VersionId) == nil:
 			return noVersion(*in.PolicyArn, *in.VersionId)
@@ -291,7 +299,7 @@ func (s *Service) DeletePolicyVersion(ctx context.Context, call *Call, in *iamap
 
 // SetDefaultPolicyVersion makes another version the one in force.
 func (s *Service) SetDefaultPolicyVersion(ctx context.Context, call *Call, in *iamapi.SetDefaultPolicyVersionRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:SetDefaultPolicyVersion", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+	return nil, s.changeManaged(ctx, call, "iam:SetDefaultPolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
 		if m.version(*in.VersionId) == nil {
 			return noVersion(*in.PolicyArn, *in.VersionId)
 		}
@@ -367,7 +375,7 @@ func entityFilter(filter string) []Class {
 
 // TagPolicy sets tags of a policy.
 func (s *Service) TagPolicy(ctx context.Context, call *Call, in *iamapi.TagPolicyRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:TagPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) (err error) {
+	return nil, s.changeManaged(ctx, call, "iam:TagPolicy", *in.PolicyArn, conditions{request: in.Tags}, func(_ *store.Tx, m *Managed) (err error) {
 		m.Tags, err = addTags(m.Tags, in.Tags)
 		return err
 	})
@@ -375,7 +383,7 @@ func (s *Service) TagPolicy(ctx context.Context, call *Call, in *iamapi.TagPolic
 
 // UntagPolicy removes tags of a policy.
 func (s *Service) UntagPolicy(ctx context.Context, call *Call, in *iamapi.UntagPolicyRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:UntagPolicy", *in.PolicyArn, func(_ *store.Tx, m *Managed) error {
+	return nil, s.changeManaged(ctx, call, "iam:UntagPolicy", *in.PolicyArn, conditions{tagKeys: in.TagKeys}, func(_ *store.Tx, m *Managed) error {
 		m.Tags = removeTags(m.Tags, in.TagKeys)
 		return nil
 	})

@@ -66,14 +66,21 @@ func (s *Service) CreateRole(ctx context.Context, call *Call, in *iamapi.CreateR
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
 		e := newEntity(call.Account(), RoleClass, *in.RoleName, model.Value(in.Path), call.Now)
 		e.Description, e.MaxSession = model.Value(in.Description), model.Or(in.MaxSessionDuration, defaultSession)
+		action, boundary := policy.MustAction("iam:CreateRole"), model.Value(in.PermissionsBoundary)
+		if err := s.allowCreate(tx, call, action, e, in.Tags, boundary); err != nil {
+			return err // before the trust policy, which tells who exists
+		}
 		if err := setTrust(tx, e, *in.AssumeRolePolicyDocument); err != nil {
 			return err
 		}
-		if err := s.create(tx, call, policy.MustAction("iam:CreateRole"), e, in.Tags, model.Value(in.PermissionsBoundary)); err != nil {
+		if err := s.create(tx, call, action, e, in.Tags, boundary); err != nil {
 			return err
 		}
 		var err error
 		out.Role, err = s.wireRole(tx, e)
+		if err == nil {
+			out.Role.MaxSessionDuration, out.Role.RoleLastUsed = nil, nil // GetRole shows them
+		}
 		return err
 	})
 	return &out, err
@@ -132,7 +139,9 @@ func (s *Service) UpdateRoleDescription(ctx context.Context, call *Call, in *iam
 	var out iamapi.UpdateRoleDescriptionResponse
 	err := s.change(ctx, call, policy.MustAction("iam:UpdateRoleDescription"), RoleClass, *in.RoleName, nil, func(tx *store.Tx, e *Entity) (err error) {
 		e.Description = *in.Description
-		out.Role, err = s.wireRole(tx, e)
+		if out.Role, err = s.wireRole(tx, e); err == nil {
+			out.Role.MaxSessionDuration, out.Role.RoleLastUsed = nil, nil
+		}
 		return err
 	})
 	return &out, err

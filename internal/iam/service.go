@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -36,8 +37,14 @@ func MalformedPolicy(message string) *model.Fault {
 	return iamapi.MalformedPolicyDocumentException(message)
 }
 
-// target is the entity a request names and what deciding about it needs.
+// allow authorizes an action on a resource.
 func (s *Service) allow(tx *store.Tx, call *Call, action policy.Action, resource string, conditions policy.Context) error {
+	return s.allowAs(tx, call, action, resource, resource, conditions)
+}
+
+// allowAs is allow for a resource that the refusal calls by the name the caller
+// used: whether it exists, and how it is really spelled, is not told.
+func (s *Service) allowAs(tx *store.Tx, call *Call, action policy.Action, resource, called string, conditions policy.Context) error {
 	if session := call.Credential.Session; session != nil && session.Kind != policy.RoleSession {
 		// GetSessionToken without MFA and GetFederationToken sessions cannot call IAM.
 		return model.NewFault("InvalidClientTokenId", 403, "The security token included in the request is invalid")
@@ -48,6 +55,7 @@ func (s *Service) allow(tx *store.Tx, call *Call, action policy.Action, resource
 		return err
 	}
 	if !d.Allowed() {
+		req.Resource = called
 		return AccessDenied(d.Refusal(req))
 	}
 	return nil
@@ -70,19 +78,15 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	case policy.KeyIAMPermissionsBoundary:
 		return present(c.boundary)
 	case policy.KeyRequestTag:
+		requested := make(map[string]string, len(c.request))
 		for _, t := range c.request {
-			if strings.EqualFold(*t.Key, key.Suffix) {
-				return policy.One(*t.Value)
-			}
+			requested[*t.Key] = *t.Value
 		}
+		return authz.FoldLookup(requested, key.Suffix)
 	case policy.KeyTagKeys:
 		return c.keys()
 	case policy.KeyResourceTag, policy.KeyIAMResourceTag:
-		for k, v := range c.resource {
-			if strings.EqualFold(k, key.Suffix) {
-				return policy.One(v)
-			}
-		}
+		return authz.FoldLookup(c.resource, key.Suffix)
 	}
 	return policy.Value{}
 }
@@ -126,15 +130,23 @@ func (s *Service) named(tx *store.Tx, call *Call, action policy.Action, c Class,
 	}
 	if err == nil {
 		resource = e.ARN()
-		more.resource = make(map[string]string, len(e.Tags))
-		for _, t := range e.Tags {
-			more.resource[t.Key] = t.Value
+		more.resource = tagMap(e.Tags)
+		if more.boundary == "" {
+			more.boundary = e.Boundary // of requests that bring none: the one there is
 		}
 	}
-	if denied := s.allow(tx, call, action, resource, more); denied != nil {
+	if denied := s.allowAs(tx, call, action, resource, arn.IAM(Partition, call.Account(), string(c)+"/"+name), more); denied != nil {
 		return nil, denied
 	}
 	return e, missing(err, c, name)
+}
+
+func tagMap(tags []Tag) map[string]string {
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[t.Key] = t.Value
+	}
+	return m
 }
 
 // change edits one entity in a transaction.

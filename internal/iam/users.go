@@ -29,8 +29,7 @@ func wireBoundary(e *Entity) *iamapi.AttachedPermissionsBoundary {
 
 // create makes an entity after checking that its name is free.
 func (s *Service) create(tx *store.Tx, call *Call, action policy.Action, e *Entity, tags []iamapi.Tag, boundary string) error {
-	more := &conditions{boundary: boundary, request: tags}
-	if err := s.allow(tx, call, action, e.ARN(), more); err != nil {
+	if err := s.allowCreate(tx, call, action, e, tags, boundary); err != nil {
 		return err
 	}
 	_, err := FindEntity(tx, e.Account, e.Class, e.Name)
@@ -50,6 +49,18 @@ func (s *Service) create(tx *store.Tx, call *Call, action policy.Action, e *Enti
 	}
 	return addEntity(tx, e)
 }
+
+// allowCreate authorizes making an entity; tags need their own permission.
+func (s *Service) allowCreate(tx *store.Tx, call *Call, action policy.Action, e *Entity, tags []iamapi.Tag, boundary string) error {
+	more := &conditions{boundary: boundary, request: tags}
+	err := s.allow(tx, call, action, e.ARN(), more)
+	if err == nil && len(tags) > 0 {
+		err = s.allow(tx, call, tagActions[e.Class], e.ARN(), more)
+	}
+	return err
+}
+
+var tagActions = map[Class]policy.Action{UserClass: policy.MustAction("iam:TagUser"), RoleClass: policy.MustAction("iam:TagRole")}
 
 func alreadyExists(e *Entity) error {
 	class := strings.ToUpper(string(e.Class[:1])) + string(e.Class[1:])
@@ -181,7 +192,10 @@ func (s *Service) rename(ctx context.Context, call *Call, action policy.Action, 
 			return err
 		}
 		old := *e
-		e.Name, e.Path = model.Or(newName, e.Name), model.Or(newPath, e.Path)
+		e.Name, e.Path, e.arn = model.Or(newName, e.Name), model.Or(newPath, e.Path), ""
+		if err := s.allow(tx, call, action, e.ARN(), nil); err != nil { // on what it becomes as well
+			return err
+		}
 		if !strings.EqualFold(old.Name, e.Name) {
 			if _, err := FindEntity(tx, e.Account, c, e.Name); err == nil {
 				return alreadyExists(e)

@@ -31,6 +31,21 @@ func aliasPrefix(region, account string) string { return "k/" + region + "/" + a
 
 func aliasKey(region, account, name string) string { return "k/" + region + "/" + account + "/" + name }
 
+// findAlias returns an alias and the key it leads to. An alias of a key whose
+// waiting period is over is gone with the key: store.ErrNotFound.
+func findAlias(tx *store.Tx, call *iam.Call, account, name string) (*Alias, target, error) {
+	a, err := store.Get(tx, aliasKind, aliasKey(call.Region, account, name))
+	if err != nil {
+		return nil, target{}, err
+	}
+	t, err := find(tx, call, account, a.KeyID)
+	if err == nil && t.key == nil {
+		err = store.ErrNotFound
+	}
+	t.alias = name
+	return a, t, err
+}
+
 // checkAliasName refuses what cannot be the name of a customer's alias.
 func checkAliasName(name string) error {
 	rest, ok := strings.CutPrefix(name, "alias/")
@@ -74,7 +89,7 @@ func (s *Service) CreateAlias(ctx context.Context, call *iam.Call, in *kmsapi.Cr
 			return err
 		}
 		at := aliasKey(call.Region, call.Account(), name)
-		if _, err := store.Get(tx, aliasKind, at); err == nil {
+		if _, _, err := findAlias(tx, call, call.Account(), name); err == nil {
 			return kmsapi.AlreadyExistsException("An alias with the name " + aliasARN + " already exists")
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -116,17 +131,14 @@ func existing(tx *store.Tx, call *iam.Call, operation, name string) (*Alias, *Ke
 	if err := allowed(tx, call, actions[operation], aliasARN, &conditions{}); err != nil {
 		return nil, nil, err
 	}
-	a, err := store.Get(tx, aliasKind, aliasKey(call.Region, call.Account(), name))
+	a, t, err := findAlias(tx, call, call.Account(), name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil, noSuchAlias(aliasARN)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := find(tx, call, call.Account(), a.KeyID)
-	if err != nil {
-		return nil, nil, err
-	}
+	t.alias = "" // it names the alias, not the key
 	key, err := authorize(tx, call, actions[operation], t, &conditions{})
 	return a, key, err
 }
@@ -195,6 +207,11 @@ func (s *Service) ListAliases(ctx context.Context, call *iam.Call, in *kmsapi.Li
 		found, out.Truncated, out.NextMarker = cut(p, found, func(a *Alias) string { return a.Name })
 		out.Aliases = []kmsapi.AliasListEntry{}
 		for _, a := range found {
+			if _, _, err := findAlias(tx, call, call.Account(), a.Name); errors.Is(err, store.ErrNotFound) {
+				continue
+			} else if err != nil {
+				return err
+			}
 			out.Aliases = append(out.Aliases, kmsapi.AliasListEntry{
 				AliasName: &a.Name, AliasArn: new(arn.Alias(call.Region, call.Account(), a.Name)), TargetKeyId: &a.KeyID,
 				CreationDate: model.At(a.Created), LastUpdatedDate: model.At(a.Updated)})
@@ -216,7 +233,7 @@ func aliasesOf(tx *store.Tx, call *iam.Call, keyID *string, p page) ([]*Alias, e
 		for _, e := range entries {
 			found = append(found, e.Value)
 		}
-		return found, err
+		return found, err // those of keys that are gone are left out when they are shown
 	}
 	t, err := resolve(tx, call, *keyID, noAlias)
 	if err != nil {

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model"
@@ -66,14 +67,15 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 // allow is masked, as is a ciphertext whose key is not known (errors.md §3.2).
 func refusal(d *authz.Decision, req *authz.Request, t target) string {
 	foreign := t.account != req.Caller.Account
-	ownSide := d.Via.Ref != 0 || d.Layer == authz.IdentityLayer || d.Layer == authz.BoundaryLayer ||
-		d.Layer == authz.SessionLayer || d.Layer == authz.SCPLayer || d.Missing == authz.SCPLayer
-	if t.key != nil && (!foreign || ownSide) || t.key == nil && !foreign && !t.cipher {
+	if t.key != nil && (!foreign || d.Via.Ref != 0) || t.key == nil && !foreign && !t.cipher {
 		return d.Refusal(req)
 	}
 	resource := "resource: " + t.arn
-	if t.cipher {
+	switch {
+	case t.cipher:
 		resource = "the resource associated with this ciphertext"
+	case t.alias != "":
+		resource = "resource: " + arn.Alias(req.Region, t.account, t.alias) // as it was named: what it leads to is not theirs to know
 	}
 	return "User: " + req.Caller.ARN + " is not authorized to perform: " + req.Action.String() + " on " + resource +
 		" because the resource does not exist in this Region, no resource-based policies allow access, " +

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model/kmsapi"
@@ -52,11 +51,7 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 			return policy.One(strconv.Itoa(c.unused(c.key)))
 		}
 	case policy.KeyRequestTag:
-		for _, t := range c.requestTags {
-			if strings.EqualFold(*t.TagKey, key.Suffix) {
-				return policy.One(*t.TagValue)
-			}
-		}
+		return requestTag(c.requestTags, key.Suffix)
 	case policy.KeyTagKeys:
 		keys := slices.Clone(c.tagKeys)
 		for _, t := range c.requestTags {
@@ -93,13 +88,18 @@ func (c *conditions) ofKey(key policy.ConditionKey) policy.Value {
 	case policy.KeyKMSResourceAliases:
 		return many(c.key.Aliases)
 	case policy.KeyResourceTag, policy.KeyKMSResourceTag:
-		for _, t := range c.key.Tags {
-			if strings.EqualFold(t.Key, key.Suffix) {
-				return policy.One(t.Value)
-			}
-		}
+		return authz.FoldLookup(c.key.tags, key.Suffix)
 	}
 	return policy.Value{}
+}
+
+// requestTag finds a tag of the request, the exact spelling of its key first.
+func requestTag(tags []kmsapi.Tag, key string) policy.Value {
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[*t.TagKey] = *t.TagValue
+	}
+	return authz.FoldLookup(m, key)
 }
 
 // ofCreation answers the same for CreateKey, from the request.

@@ -29,6 +29,9 @@ func (u use) on(tx *store.Tx, call *iam.Call, t target) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.wrong {
+		return nil, kmsapi.IncorrectKeyException("The key ID in the request does not identify a CMK that can perform this operation.")
+	}
 	if err := key.suits(u.operation, u.algorithm); err != nil {
 		return nil, err
 	}

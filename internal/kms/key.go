@@ -31,6 +31,7 @@ type Key struct {
 
 	arn    string
 	policy *policy.Policy
+	tags   map[string]string
 }
 
 // A Tag is a key and a value; keys are case-sensitive.
@@ -46,6 +47,10 @@ func (k *Key) ARN() string {
 
 func (k *Key) prepare() error {
 	k.arn = arn.Key(k.Region, k.Account, k.ID)
+	k.tags = make(map[string]string, len(k.Tags))
+	for _, t := range k.Tags {
+		k.tags[t.Key] = t.Value
+	}
 	doc, err := policy.Parse([]byte(k.Policy))
 	if err != nil {
 		return err

@@ -92,7 +92,8 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *iam.Call, in *k
 	var out kmsapi.ScheduleKeyDeletionResponse
 	err := s.change(ctx, call, "ScheduleKeyDeletion", *in.KeyId, &conditions{window: &days, unused: s.unusedAt(call)}, func(tx *store.Tx, k *Key) error {
 		k.State = kmsapi.KeyStatePendingDeletion
-		k.Deletion = call.Now.Add(time.Duration(days) * 24 * time.Hour)
+		// Whole seconds: the due record's key has no finer time.
+		k.Deletion = call.Now.Add(time.Duration(days) * 24 * time.Hour).Truncate(time.Second)
 		out = kmsapi.ScheduleKeyDeletionResponse{
 			KeyId: new(k.ARN()), DeletionDate: model.At(k.Deletion), KeyState: &k.State, PendingWindowInDays: &days}
 		return store.Put(tx, dueKind, dueKey(k), &due{k.Region, k.Account, k.ID})
@@ -171,15 +172,23 @@ func (s *Service) expunge(tx *store.Tx, e store.Entry[due], now time.Time) error
 	}
 	at := keyKey(d.Region, d.Account, d.KeyID)
 	key, err := store.Get(tx, keyKind, at)
-	tx.Delete(e.Key)
-	if errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now) {
+	switch {
+	case err == nil && dueKey(key) == e.Key && !key.gone(now):
+		return nil // not yet: the record stays
+	case errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now):
+		tx.Delete(e.Key) // of a deletion that was cancelled
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
+	tx.Delete(e.Key)
 	for _, name := range key.Aliases {
-		tx.Delete(aliasKey(d.Region, d.Account, name))
+		a, err := store.Get(tx, aliasKind, aliasKey(d.Region, d.Account, name))
+		if err == nil && a.KeyID == key.ID { // it may lead to another key by now
+			tx.Delete(aliasKey(d.Region, d.Account, name))
+		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
 	}
 	tx.Delete(materialKey(key, key.MaterialID))
 	tx.Delete(at)

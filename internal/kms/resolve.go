@@ -20,6 +20,7 @@ type target struct {
 	alias   string // the alias name, if the request used one
 	key     *Key   // nil if it does not exist
 	cipher  bool   // known only from a ciphertext
+	wrong   bool   // not the key of the ciphertext that came with it
 }
 
 // aliasForms says whether an operation takes aliases.
@@ -95,19 +96,14 @@ func noteResource(call *iam.Call, t target) {
 // viaAlias follows an alias. An alias of another account that does not exist is
 // not told from one that may not be used.
 func viaAlias(tx *store.Tx, call *iam.Call, account, name string) (target, error) {
-	a, err := store.Get(tx, aliasKind, aliasKey(call.Region, account, name))
+	_, t, err := findAlias(tx, call, account, name)
 	if errors.Is(err, store.ErrNotFound) {
 		aliasARN := arn.Alias(call.Region, account, name)
 		if account != call.Account() {
-			return target{account: account, arn: aliasARN}, nil
+			return target{account: account, arn: aliasARN, alias: name}, nil
 		}
 		return target{}, noSuchAlias(aliasARN)
 	}
-	if err != nil {
-		return target{}, err
-	}
-	t, err := find(tx, call, account, a.KeyID)
-	t.alias = name
 	return t, err
 }
 

@@ -31,11 +31,29 @@ func addTags(tags []Tag, add []kmsapi.Tag) ([]Tag, error) {
 		}
 		tags = append(slices.DeleteFunc(tags, func(o Tag) bool { return o.Key == *t.TagKey }), Tag{*t.TagKey, *t.TagValue})
 	}
+	if twoSpellings(tags) {
+		return nil, kmsapi.TagException("Tag keys that differ only in case are not supported")
+	}
 	if len(tags) > maxTags {
 		return nil, kmsapi.TagException("Too many tags")
 	}
 	slices.SortFunc(tags, func(a, b Tag) int { return cmp.Compare(a.Key, b.Key) })
 	return tags, nil
+}
+
+// twoSpellings reports whether two keys differ only in case. KMS would take them;
+// condition keys do not tell them apart, so that one could hide the other from a
+// Deny, and they are refused here.
+func twoSpellings(tags []Tag) bool {
+	seen := map[string]bool{}
+	for _, t := range tags {
+		lower := strings.ToLower(t.Key)
+		if seen[lower] {
+			return true
+		}
+		seen[lower] = true
+	}
+	return false
 }
 
 // TagResource sets tags of a key.

@@ -15,8 +15,8 @@ type Policy struct {
 	Document *Document
 
 	statements []statement
-	group      [NumActions]uint8 // which of groups an action's statements are
-	groups     [][]uint16        // statement indexes, in order; groups[0] is empty
+	group      [NumActions]uint16 // which of groups an action's statements are
+	groups     [][]uint16         // statement indexes, in order; groups[0] is empty
 }
 
 // A statement is one statement, ready to match.
@@ -83,7 +83,7 @@ func compileStatement(s *Statement, kind Kind, variables bool) statement {
 // index groups actions that the same statements name.
 func (p *Policy) index() {
 	p.groups = [][]uint16{nil}
-	seen := map[string]uint8{"": 0}
+	seen := map[string]uint16{"": 0}
 	list := make([]uint16, 0, len(p.statements))
 	key := make([]byte, 0, 2*len(p.statements))
 	for a := Action(1); int(a) < NumActions; a++ {
@@ -96,7 +96,7 @@ func (p *Policy) index() {
 		}
 		g, ok := seen[string(key)]
 		if !ok {
-			g = uint8(len(p.groups))
+			g = uint16(len(p.groups))
 			seen[string(key)] = g
 			p.groups = append(p.groups, append([]uint16(nil), list...))
 		}

@@ -51,6 +51,8 @@ func Parse(text []byte) (*Document, error) {
 type parser struct {
 	text []byte
 	d    *jsontext.Decoder
+
+	at, line, lineStart int // how far lines have been counted
 }
 
 // pos is the position of the next value.
@@ -60,9 +62,12 @@ func (p *parser) pos() Position {
 	for at < len(p.text) && bytes.IndexByte([]byte(" \t\r\n,:"), p.text[at]) >= 0 {
 		at++
 	}
-	before := p.text[:at]
-	line := bytes.Count(before, []byte{'\n'})
-	return Position{Line: line + 1, Column: at - bytes.LastIndexByte(before, '\n')}
+	for ; p.at < at; p.at++ { // positions only grow, so every byte is looked at once
+		if p.text[p.at] == '\n' {
+			p.line, p.lineStart = p.line+1, p.at+1
+		}
+	}
+	return Position{Line: p.line + 1, Column: at - p.lineStart + 1}
 }
 
 func (p *parser) fail(msg string) error { return &SyntaxError{p.pos(), msg} }
@@ -243,7 +248,8 @@ func (p *parser) principals(s *Statement, not bool) error {
 
 func (p *parser) conditions() (out []Condition, err error) {
 	err = p.object(func(operator string) error {
-		return p.object(func(key string) error {
+		before := len(out)
+		err := p.object(func(key string) error {
 			pos := p.pos()
 			l, err := p.list(true)
 			if err != nil {
@@ -252,6 +258,10 @@ func (p *parser) conditions() (out []Condition, err error) {
 			out = append(out, Condition{operator, key, *l, pos})
 			return nil
 		})
+		if err == nil && len(out) == before {
+			return p.fail("the operator " + operator + " has no condition") // or its statement would apply without one
+		}
+		return err
 	})
 	return out, err
 }

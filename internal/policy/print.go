@@ -2,7 +2,9 @@ package policy
 
 import (
 	"encoding/json/jsontext"
+	"fmt"
 	"strings"
+	"unicode/utf16"
 )
 
 // String prints the document the way GetKeyPolicy does (policy-document.md §6):
@@ -172,7 +174,21 @@ func (i Item) print() string {
 	return i.Text
 }
 
+// quote quotes s in the characters that a policy may hold: those above U+00FF are
+// escaped.
 func quote(s string) string {
 	b, _ := jsontext.AppendQuote(nil, s) // fails only on invalid UTF-8, and then quotes the repaired text
-	return string(b)
+	var out strings.Builder
+	for _, c := range string(b) {
+		switch {
+		case c <= 0xff:
+			out.WriteRune(c)
+		case c <= 0xffff:
+			fmt.Fprintf(&out, `\u%04x`, c)
+		default:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return out.String()
 }
