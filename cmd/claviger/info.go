@@ -37,7 +37,10 @@ func version(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if *output == "json" {
 		return writeJSON(stdout, v)
 	}
-	_, err := fmt.Fprintln(stdout, "claviger", v.Version, v.Revision, v.Go)
+	if v.Revision != "" {
+		v.Version += " " + v.Revision
+	}
+	_, err := fmt.Fprintln(stdout, "claviger", v.Version, v.Go)
 	return err
 }
 
@@ -122,8 +125,12 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		}{head.Sequence, head.Hash, anchored})
 	}
 	fmt.Fprintf(stdout, "%d records, unbroken; head %s\n", head.Sequence, head.Hash)
-	if !anchored {
-		fmt.Fprintln(stdout, "not compared with the store: it is in use, or was not given")
+	switch {
+	case anchored:
+	case *data == "":
+		fmt.Fprintln(stdout, "not compared with a store: give --data DIR")
+	default:
+		fmt.Fprintln(stdout, "not compared with the store: a server has it open")
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/net/netutil"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -56,7 +57,7 @@ type sealOptions struct {
 func (o *sealOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.kind, "seal", "file", "what holds the root key of --data: file or passphrase")
 	f.StringVar(&o.keyFile, "seal-key-file", "", "the root key of --seal file (default DIR/root.key)")
-	f.StringVar(&o.passphraseFile, "seal-passphrase-file", "", "the passphrase of --seal passphrase")
+	f.StringVar(&o.passphraseFile, "seal-passphrase-file", "", "file with the passphrase of --seal passphrase, at least 12 bytes")
 }
 
 // seal makes the seal; nil is the key file.
@@ -146,6 +147,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	// What lives long is small and what a request leaves is garbage: collecting
 	// less often costs some tens of megabytes and saves a tenth of a request.
 	debug.SetGCPercent(400)
+	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
 	listener, scheme, err := o.open()
 	if err != nil {

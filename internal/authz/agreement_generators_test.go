@@ -30,36 +30,57 @@ const (
 
 // callers are one of each kind, and some that differ little.
 func callers() []authz.Caller {
-	all := []authz.Caller{
-		{Principal: policy.Principal{Kind: policy.RootUser, Account: home, ARN: "arn:aws:iam::" + home + ":root"}, UserID: home},
-		{Principal: policy.Principal{Kind: policy.RootUser, Account: abroad, ARN: "arn:aws:iam::" + abroad + ":root"}, UserID: abroad},
-		{Principal: policy.Principal{Kind: policy.User, Account: home, ARN: aliceARN, EntityARN: aliceARN, EntityID: aliceID},
-			UserID: aliceID, UserName: "alice", Tags: map[string]string{"Team": "a"}},
-		{Principal: policy.Principal{Kind: policy.User, Account: home, ARN: bobARN, EntityARN: bobARN, EntityID: "AIDABOB00000000000001"},
-			UserID: "AIDABOB00000000000001", UserName: "bob", Tags: map[string]string{"team": "*"}},
-		{Principal: policy.Principal{Kind: policy.User, Account: abroad, ARN: "arn:aws:iam::" + abroad + ":user/alice",
-			EntityARN: "arn:aws:iam::" + abroad + ":user/alice", EntityID: "AIDAABROAD00000000001"},
-			UserID: "AIDAABROAD00000000001", UserName: "alice"},
+	alice := tagged(user(home, aliceARN, "alice", aliceID), "Team", "a")
+	return []authz.Caller{
+		root(home),
+		root(abroad),
+		alice,
+		tagged(user(home, bobARN, "bob", "AIDABOB00000000000001"), "team", "*"),
+		user(abroad, "arn:aws:iam::"+abroad+":user/alice", "alice", "AIDAABROAD00000000001"),
 		session(home, "worker", "one", workerARN, workerID),
 		session(home, "worker", "two", workerARN, workerID),
 		session(abroad, "worker", "one", strangeARN, strangeID),
-		{Principal: policy.Principal{Kind: policy.FederatedSession, Account: home, ARN: "arn:aws:sts::" + home + ":federated-user/fay",
-			EntityARN: aliceARN, EntityID: aliceID}, UserID: home + ":fay", TokenIssued: time.Unix(1.79e9, 0)},
-		{Principal: policy.Principal{Kind: policy.FederatedSession, Account: home, ARN: "arn:aws:sts::" + home + ":federated-user/ray"},
-			UserID: home + ":ray", TokenIssued: time.Unix(1.79e9, 0)},
-		{Principal: policy.Principal{Kind: policy.Service, Service: logs}},
+		federated(home, "fay", alice),
+		federated(home, "ray", root(home)),
+		service(logs),
 	}
-	for i := range all {
-		all[i].Partition = "aws"
-	}
-	return all
+}
+
+// root is the root user of an account.
+func root(account string) authz.Caller {
+	return authz.Caller{Principal: policy.Principal{Kind: policy.RootUser, Partition: "aws", Account: account,
+		ARN: "arn:aws:iam::" + account + ":root"}, UserID: account}
+}
+
+// user is a user.
+func user(account, arn, name, id string) authz.Caller {
+	return authz.Caller{Principal: policy.Principal{Kind: policy.User, Partition: "aws", Account: account,
+		ARN: arn, EntityARN: arn, EntityID: id}, UserID: id, UserName: name}
+}
+
+// tagged is a caller with a tag.
+func tagged(c authz.Caller, key, value string) authz.Caller {
+	c.Tags = map[string]string{key: value}
+	return c
 }
 
 // session is a session of a role.
 func session(account, role, name, arn, id string) authz.Caller {
-	return authz.Caller{Principal: policy.Principal{Kind: policy.RoleSession, Account: account,
+	return authz.Caller{Principal: policy.Principal{Kind: policy.RoleSession, Partition: "aws", Account: account,
 		ARN:       "arn:aws:sts::" + account + ":assumed-role/" + role + "/" + name,
 		EntityARN: arn, EntityID: id}, UserID: id + ":" + name, TokenIssued: time.Unix(1.79e9, 0)}
+}
+
+// federated is a GetFederationToken session that a user made, or the root user.
+func federated(account, name string, by authz.Caller) authz.Caller {
+	return authz.Caller{Principal: policy.Principal{Kind: policy.FederatedSession, Partition: "aws", Account: account,
+		ARN:       "arn:aws:sts::" + account + ":federated-user/" + name,
+		EntityARN: by.EntityARN, EntityID: by.EntityID}, UserID: account + ":" + name, TokenIssued: time.Unix(1.79e9, 0)}
+}
+
+// service is an AWS service that calls for itself.
+func service(name string) authz.Caller {
+	return authz.Caller{Principal: policy.Principal{Kind: policy.Service, Partition: "aws", Service: name}}
 }
 
 // An ask is an action on a resource; crossAccount is what AUTH-4.3 says of it.

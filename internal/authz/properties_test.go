@@ -144,6 +144,19 @@ func TestAbsenceNeverAllows(t *testing.T) {
 	}
 }
 
+// TestNilPoliciesNeverAllow: they are a mistake of the program, which may panic.
+func TestNilPoliciesNeverAllow(t *testing.T) {
+	t.Parallel()
+	for req := range (&scene{call: authz.Request{Region: "us-east-1"}}).questions() {
+		func() {
+			defer func() { _ = recover() }()
+			if d := authz.Evaluate(req, nil); d.Allowed() {
+				t.Errorf("%s may %v on %s", req.Caller.ARN+req.Caller.Service, req.Action, req.Resource)
+			}
+		}()
+	}
+}
+
 // TestNoQuestionIsRefused: without a caller or an action nothing is allowed.
 func TestNoQuestionIsRefused(t *testing.T) {
 	t.Parallel()

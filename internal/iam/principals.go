@@ -13,6 +13,16 @@ import (
 // cannot stand there.
 var ErrPrincipal = errors.New("iam: a principal in the policy is not valid")
 
+// A PrincipalError is ErrPrincipal with the principal it is about.
+type PrincipalError struct {
+	Type, Text string // as in the policy
+}
+
+func (e *PrincipalError) Error() string { return ErrPrincipal.Error() + ": " + e.Type + " " + e.Text }
+
+// Is makes every PrincipalError an ErrPrincipal.
+func (e *PrincipalError) Is(target error) bool { return target == ErrPrincipal }
+
 // ResolvePrincipals turns the principals of a resource policy into the form in
 // which it is stored: users and roles by unique id, accounts by root ARN
 // (AUTH-2.16). Every principal must exist in the partition; allowFederated
@@ -27,6 +37,9 @@ func ResolvePrincipals(tx *store.Tx, doc *policy.Document, partition string, all
 			for j := range entry.Values.Items {
 				item := &entry.Values.Items[j]
 				stored, err := r.resolve(entry.Type, item.Text)
+				if errors.Is(err, ErrPrincipal) {
+					return &PrincipalError{entry.Type, item.Text}
+				}
 				if err != nil {
 					return err
 				}

@@ -49,10 +49,11 @@ func setTrust(tx *store.Tx, e *Entity, text string) error {
 	case errors.Is(err, policy.ErrPrincipal):
 		return MalformedPolicy("Missing required field Principal").Because(err)
 	case err != nil:
-		return MalformedPolicy("Syntax errors in policy.").Because(err)
+		return MalformedPolicy(Grammar(err)).Because(err)
 	}
-	if err := ResolvePrincipals(tx, doc, Partition, true); errors.Is(err, ErrPrincipal) {
-		return MalformedPolicy("Invalid principal in policy").Because(err)
+	var invalid *PrincipalError
+	if err := ResolvePrincipals(tx, doc, Partition, true); errors.As(err, &invalid) {
+		return MalformedPolicy(`Invalid principal in policy: "` + invalid.Type + `":"` + invalid.Text + `"`).Because(err)
 	} else if err != nil {
 		return err
 	}

@@ -125,9 +125,11 @@ func (s *Service) named(tx *store.Tx, call *Call, action policy.Action, c Class,
 		return nil, err
 	}
 	resource := arn.IAM(Partition, call.Account(), string(c)+"/"+name)
-	if more == nil {
-		more = &conditions{}
+	own := conditions{} // of this attempt: the caller's may be used again
+	if more != nil {
+		own = *more
 	}
+	more = &own
 	if err == nil {
 		resource = e.ARN()
 		more.resource = tagMap(e.Tags)
@@ -182,9 +184,18 @@ func document(text string, kind policy.Kind) (*policy.Document, error) {
 		return nil, MalformedPolicy("Syntax errors in policy.").Because(err)
 	}
 	if err := policy.Validate(doc, kind); err != nil {
-		return nil, MalformedPolicy("Syntax errors in policy.").Because(err)
+		return nil, MalformedPolicy(Grammar(err)).Because(err)
 	}
 	return doc, nil
+}
+
+// Grammar is IAM's text for what policy.Validate finds wrong.
+func Grammar(err error) string {
+	var g *policy.GrammarError
+	if errors.As(err, &g) {
+		return g.Msg
+	}
+	return "Syntax errors in policy."
 }
 
 // size is how long a policy counts as: white space is free.

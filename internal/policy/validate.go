@@ -17,11 +17,22 @@ var (
 	ErrForAllValuesContext = errors.New("policy: ForAllValues with kms:EncryptionContext")
 )
 
+// A GrammarError is ErrGrammar with IAM's words for it.
+type GrammarError struct{ Msg string }
+
+func (e *GrammarError) Error() string { return "policy: " + e.Msg }
+
+// Is makes every GrammarError an ErrGrammar.
+func (e *GrammarError) Is(target error) bool { return target == ErrGrammar }
+
 // Validate checks what a document of the given kind must hold beyond being
 // parsed (policy-document.md §§3, 4 and its erratum). Whether principals exist
 // is not its business.
 func Validate(doc *Document, kind Kind) error {
-	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" || len(doc.Statements) == 0 {
+	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" {
+		return &GrammarError{"The policy must contain a valid version string"}
+	}
+	if len(doc.Statements) == 0 {
 		return ErrGrammar
 	}
 	sids := map[string]bool{}
@@ -31,7 +42,7 @@ func Validate(doc *Document, kind Kind) error {
 			return err
 		}
 		if kind == Identity && s.Sid != "" && sids[s.Sid] {
-			return ErrGrammar
+			return &GrammarError{"Statement IDs (SID) in a single policy must be unique."}
 		}
 		sids[s.Sid] = true
 	}
@@ -40,14 +51,22 @@ func Validate(doc *Document, kind Kind) error {
 
 func validateStatement(s *Statement, kind Kind) error {
 	switch {
-	case s.Action == nil || len(s.Action.Items) == 0,
-		kind != Trust && (s.Resource == nil || len(s.Resource.Items) == 0),
-		kind == Trust && s.Resource != nil,
-		!kind.hasPrincipal() && s.Principal != nil,
-		kind == Identity && s.HasSid && !plainSid(s.Sid),
-		!validActions(s.Action, kind),
-		kind == Identity && !validResources(s.Resource):
-		return ErrGrammar
+	case s.Action == nil || len(s.Action.Items) == 0:
+		return &GrammarError{"Policy statement must contain actions."}
+	case kind != Trust && (s.Resource == nil || len(s.Resource.Items) == 0):
+		return &GrammarError{"Policy statement must contain resources."}
+	case kind == Trust && s.Resource != nil:
+		return &GrammarError{"Has prohibited field Resource"}
+	case !kind.hasPrincipal() && s.Principal != nil:
+		return &GrammarError{"Policy document should not specify a principal."}
+	case kind == Identity && s.HasSid && !plainSid(s.Sid):
+		return &GrammarError{"Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression [0-9A-Za-z]*"}
+	case !validActions(s.Action, kind):
+		return &GrammarError{"Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc."}
+	case kind == Trust && !assumes(s.Action):
+		return &GrammarError{"AssumeRole policy may only specify STS AssumeRole actions."}
+	case kind == Identity && !validResources(s.Resource):
+		return &GrammarError{"Resource must be in ARN format or \"*\"."}
 	case kind.hasPrincipal() && !s.Principal.names():
 		return ErrPrincipal
 	}
@@ -89,6 +108,16 @@ func validActions(l *List, kind Kind) bool {
 	for _, a := range l.Items {
 		service, name, ok := strings.Cut(a.Text, ":")
 		if a.Text != "*" && (!ok || service == "" || name == "") {
+			return false
+		}
+	}
+	return true
+}
+
+// assumes reports whether all actions are of STS.
+func assumes(l *List) bool {
+	for _, a := range l.Items {
+		if !strings.HasPrefix(strings.ToLower(a.Text), "sts:") {
 			return false
 		}
 	}

@@ -13,6 +13,10 @@ import (
 // Skew is how far a request's time may be from ours, either way.
 const Skew = 5 * time.Minute
 
+// MaxPresigned is how long a presigned request is good for at most, whatever it
+// says: what a bearer can do with it grows with that.
+const MaxPresigned = 15 * time.Minute
+
 const mismatch = "The request signature we calculated does not match the signature you provided. " +
 	"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
 
@@ -57,7 +61,7 @@ func (s *Signature) CheckTime(now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
 	window := Skew
 	if s.Presigned {
-		window = s.Expires
+		window = min(s.Expires, MaxPresigned)
 	}
 	switch {
 	case s.Time.Before(now.Add(-window)):

@@ -26,7 +26,7 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 	if len(in.ProvidedContexts) > 0 {
 		return nil, model.NewFault("UnsupportedOperationException", 400, "ProvidedContexts is not supported.")
 	}
-	session := &iam.Session{Kind: policy.RoleSession, Name: *in.RoleSessionName, Issued: call.Now, SourceIdentity: model.Value(in.SourceIdentity)}
+	session := &iam.Session{Kind: policy.RoleSession, Name: *in.RoleSessionName, Issued: call.Now, SourceIdentity: sourceIdentity(call, in)}
 	inherited := map[string]string{}
 	err := call.View(ctx, s.db, func(tx *store.Tx) error {
 		role, err := s.assumable(tx, call, in)
@@ -46,7 +46,6 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 		return nil, err
 	}
 	if from := call.Credential.Session; from != nil {
-		session.SourceIdentity = model.Or(in.SourceIdentity, from.SourceIdentity)
 		for _, k := range from.Transitive {
 			inherited[k] = from.Tags[k]
 		}
@@ -66,6 +65,15 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 		out.SourceIdentity = &session.SourceIdentity
 	}
 	return out, err
+}
+
+// sourceIdentity is what the session's source identity will be: the one asked
+// for, or the one the caller's session carries.
+func sourceIdentity(call *iam.Call, in *stsapi.AssumeRoleRequest) string {
+	if from := call.Credential.Session; from != nil && from.SourceIdentity != "" {
+		return from.SourceIdentity
+	}
+	return model.Value(in.SourceIdentity)
 }
 
 // transitive notes which tags go on to further sessions.
@@ -97,7 +105,7 @@ func duration(call *iam.Call, asked *int32, longest int32) (int32, error) {
 // exist and one that may not be assumed are refused alike.
 func (s *Service) assumable(tx *store.Tx, call *iam.Call, in *stsapi.AssumeRoleRequest) (*iam.Entity, error) {
 	c := &conditions{tags: in.Tags, transitive: in.TransitiveTagKeys, externalID: model.Value(in.ExternalId), sessionName: *in.RoleSessionName,
-		sourceIdentity: model.Value(in.SourceIdentity)}
+		sourceIdentity: sourceIdentity(call, in)}
 	caller, err := call.Who(tx)
 	if err != nil {
 		return nil, err
@@ -113,8 +121,14 @@ func (s *Service) assumable(tx *store.Tx, call *iam.Call, in *stsapi.AssumeRoleR
 	if len(in.Tags) > 0 {
 		actions = append(actions, "sts:TagSession")
 	}
-	if in.SourceIdentity != nil {
+	if c.sourceIdentity != "" { // carried on as well as set
 		actions = append(actions, "sts:SetSourceIdentity")
+	}
+	if in.SourceIdentity != nil && *in.SourceIdentity != c.sourceIdentity {
+		return nil, iam.AccessDenied("The source identity of a session cannot be changed.")
+	}
+	if role != nil {
+		c.resource = role.TagMap()
 	}
 	for _, action := range actions {
 		if err := s.trusts(tx, call, action, *in.RoleArn, role, c); err != nil {
@@ -160,6 +174,7 @@ type conditions struct {
 	externalID     string
 	sessionName    string
 	sourceIdentity string
+	resource       map[string]string // tags of the role
 }
 
 // Lookup answers sts: and tag keys.
@@ -176,11 +191,13 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 			return policy.Many(c.transitive)
 		}
 	case policy.KeyRequestTag:
+		requested := make(map[string]string, len(c.tags))
 		for _, t := range c.tags {
-			if strings.EqualFold(*t.Key, key.Suffix) {
-				return policy.One(*t.Value)
-			}
+			requested[*t.Key] = *t.Value
 		}
+		return authz.FoldLookup(requested, key.Suffix)
+	case policy.KeyResourceTag, policy.KeyIAMResourceTag:
+		return authz.FoldLookup(c.resource, key.Suffix)
 	case policy.KeyTagKeys:
 		var keys []string
 		for _, t := range c.tags {

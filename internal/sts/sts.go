@@ -70,6 +70,7 @@ const (
 	defaultSession   = 43200
 	maxRootSession   = 3600
 	maxSessionPolicy = 2048 // characters
+	maxSessionTags   = 50
 )
 
 // GetSessionToken makes temporary credentials of a user or the root user. It
@@ -134,6 +135,7 @@ func (s *Service) GetFederationToken(ctx context.Context, call *iam.Call, in *st
 				return err
 			}
 		}
+		session.Policies, session.PolicyARNs = nil, nil
 		return limit(tx, session, in.Policy, in.PolicyArns)
 	})
 	if err != nil {
@@ -161,7 +163,7 @@ func limit(tx *store.Tx, s *iam.Session, document *string, arns []stsapi.PolicyD
 			err = policy.Validate(doc, policy.Identity)
 		}
 		if err != nil {
-			return stsapi.MalformedPolicyDocumentException("Syntax errors in policy.").Because(err)
+			return stsapi.MalformedPolicyDocumentException(iam.Grammar(err)).Because(err)
 		}
 		s.Policies = []string{*document}
 	}
@@ -210,6 +212,9 @@ func sessionTags(tags []stsapi.Tag, inherited map[string]string) (map[string]str
 			return nil, iam.ValidationError("The prefix aws: is reserved for AWS use and cannot be used in tag keys.")
 		}
 		out[*t.Key] = *t.Value
+	}
+	if len(out) > maxSessionTags {
+		return nil, iam.ValidationError("The session has more than 50 tags, those it inherits included.")
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -31,11 +32,13 @@ func newMetricSet(c Config, all []*service) *metricSet {
 	m.decisions = m.set.NewPrometheusHistogramExt("claviger_decision_duration_seconds", decisionBuckets)
 	for _, s := range all {
 		for _, o := range s.operations {
-			labels := `{service="` + s.name + `",operation="` + o.name + `"}`
-			o.success = &outcome{
-				m.set.NewCounter(`claviger_requests_total{service="` + s.name + `",operation="` + o.name + `",code="OK"}`),
-				m.set.NewPrometheusHistogramExt("claviger_request_duration_seconds"+labels, requestBuckets),
-			}
+			o.success = sync.OnceValue(func() *outcome { // what is never called is not shown
+				labels := `{service="` + s.name + `",operation="` + o.name
+				return &outcome{
+					m.set.NewCounter("claviger_requests_total" + labels + `",code="OK"}`),
+					m.set.NewPrometheusHistogramExt("claviger_request_duration_seconds"+labels+`"}`, requestBuckets),
+				}
+			})
 		}
 	}
 	m.set.NewGauge("claviger_store_size_bytes", func() float64 { return float64(c.DB.Size()) })
@@ -64,7 +67,8 @@ func (m *metricSet) done(x *exchange, code string) {
 	name := "unknown"
 	if x.operation != nil {
 		name = x.operation.name
-		if o := x.operation.success; o != nil {
+		if x.operation.success != nil {
+			o := x.operation.success()
 			o.seconds.UpdateDuration(x.begin)
 			if code == "" {
 				o.count.Inc()

@@ -34,7 +34,7 @@ type operation struct {
 	name     string
 	readOnly bool
 	run      func(ctx context.Context, call *iam.Call, decode func(in request) error) (any, error)
-	success  *outcome
+	success  func() *outcome // nil for operations that are refused
 }
 
 // services builds the tables.
