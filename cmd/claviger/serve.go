@@ -146,7 +146,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	}
 	// What lives long is small and what a request leaves is garbage: collecting
 	// less often costs some tens of megabytes and saves a tenth of a request.
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(800)
 	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
 	listener, scheme, err := o.open()

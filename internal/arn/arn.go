@@ -77,20 +77,31 @@ func STS(partition, account, resource string) string {
 
 // IsAccount reports whether s is a 12-digit account id.
 func IsAccount(s string) bool {
-	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
+	return len(s) == 12 && isDigits(s)
 }
 
-// IsRegion reports whether s has the form of a Region name, as us-east-1 or us-gov-west-1.
+// IsRegion reports whether s has the form of a Region name, as us-east-1 or
+// us-gov-west-1: two or three words of letters and a number, with hyphens between.
 func IsRegion(s string) bool {
-	f := strings.Split(s, "-")
-	if len(s) > 32 || len(f) < 3 || len(f) > 4 {
-		return false
+	words, inWord := 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z':
+			inWord++
+		case c == '-' && inWord > 0:
+			words, inWord = words+1, 0
+		case c >= '0' && c <= '9' && inWord == 0:
+			return (words == 2 || words == 3) && len(s) <= 32 && isDigits(s[i:])
+		default:
+			return false
+		}
 	}
-	last := len(f) - 1
-	for i, part := range f {
-		letters := strings.Trim(part, "abcdefghijklmnopqrstuvwxyz") == ""
-		digits := strings.Trim(part, "0123456789") == ""
-		if part == "" || i == last && !digits || i < last && !letters {
+	return false
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
 			return false
 		}
 	}
@@ -115,4 +126,11 @@ func IsKeyID(s string) bool {
 	return true
 }
 
-func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

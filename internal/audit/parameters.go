@@ -62,7 +62,10 @@ func writeStruct(w *line, v reflect.Value) {
 			case map[string]string:
 				w.name(m.name)
 				w.object(func() {
-					for _, k := range slices.Sorted(maps.Keys(value)) {
+					var few [8]string // on the stack, for most maps
+					keys := slices.AppendSeq(few[:0], maps.Keys(value))
+					slices.Sort(keys)
+					for _, k := range keys {
 						w.pair(k, value[k])
 					}
 				})

@@ -74,18 +74,19 @@ func agree(t rapid.TB, req *authz.Request, p *papers, compiled *authz.Policies) 
 	return got.Outcome
 }
 
-// agreeOnAll asks every question of a scene and counts the outcomes.
-func agreeOnAll(t rapid.TB, s *scene) (count [3]int) {
+// agreeOnAll lets all callers ask and counts the outcomes.
+func agreeOnAll(t rapid.TB, s *scene, asks []ask) (count [3]int) {
 	t.Helper()
-	for req, p := range s.questions() {
+	for req, p := range s.questions(asks) {
 		count[agree(t, req, p, p.compiled())]++
 	}
 	return count
 }
 
+// TestAgreementOnEverything asks all questions of policies of all types.
 func TestAgreementOnEverything(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) { agreeOnAll(rt, drawScene(rt)) })
+	rapid.Check(t, func(rt *rapid.T) { agreeOnAll(rt, drawScene(rt), asks) })
 }
 
 // TestAgreementOnConditions asks about one Condition element at a time, on which
@@ -94,12 +95,10 @@ func TestAgreementOnConditions(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
-		for range 20 {
+		for range 100 {
 			s.papers.key = drawConditioned(rt)
-			for _, c := range callers() {
-				req, p := s.of(c, asks[0])
-				agree(rt, req, p, p.compiled())
-			}
+			req, p := s.of(pick(rt, "caller", callers()), asks[0])
+			agree(rt, req, p, p.compiled())
 		}
 	})
 }
@@ -110,12 +109,26 @@ func TestAgreementOnStatements(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
-		for range 5 {
+		for range 20 {
 			effect := pick(rt, "effect", []string{"Allow", "Deny"})
 			s.papers.hasBoundary = chance(rt, "boundary", 30)
 			s.papers.key = document(rt, "2012-10-17", []map[string]any{drawStatement(rt, effect, true)})
 			s.papers.identity = []*policy.Document{document(rt, "2012-10-17", []map[string]any{drawStatement(rt, effect, false)})}
-			agreeOnAll(rt, s)
+			agreeOnAll(rt, s, []ask{pick(rt, "ask", asks)})
+		}
+	})
+}
+
+// TestAgreementOnGrants asks about grants, with little beside them.
+func TestAgreementOnGrants(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
+		s.papers.hasBoundary = chance(rt, "boundary", 30)
+		s.papers.identity = drawDocuments(rt, "identity policies", 1, 1, false)
+		for range 5 {
+			s.papers.grants = drawGrants(rt, 1, 2)
+			agreeOnAll(rt, s, asks[:6]) // those about the key
 		}
 	})
 }
@@ -126,7 +139,7 @@ func TestAgreementSamplesEveryOutcome(t *testing.T) {
 	t.Parallel()
 	var everything, conditions [3]int
 	for seed := range 60 {
-		for outcome, n := range agreeOnAll(t, rapid.Custom(drawScene).Example(seed)) {
+		for outcome, n := range agreeOnAll(t, rapid.Custom(drawScene).Example(seed), asks) {
 			everything[outcome] += n
 		}
 		s := rapid.Custom(func(rt *rapid.T) *scene {

@@ -39,7 +39,7 @@ func replaced(doc *policy.Document, statements []policy.Statement) *policy.Docum
 
 // outcomes are Evaluate's answers to all questions of a scene.
 func (s *scene) outcomes() (out []authz.Outcome) {
-	for req, p := range s.questions() {
+	for req, p := range s.questions(asks) {
 		out = append(out, authz.Evaluate(req, p.compiled()).Outcome)
 	}
 	return out
@@ -57,6 +57,7 @@ func neverAllowsMore(t *rapid.T, s *scene, change func()) {
 	}
 }
 
+// TestAddingADenyNeverAllows adds a Deny to any document.
 func TestAddingADenyNeverAllows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -75,6 +76,7 @@ func TestAddingADenyNeverAllows(t *testing.T) {
 	})
 }
 
+// TestRemovingAnAllowNeverAllowsMore removes one from any document.
 func TestRemovingAnAllowNeverAllowsMore(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -99,6 +101,7 @@ func TestRemovingAnAllowNeverAllowsMore(t *testing.T) {
 	})
 }
 
+// TestOrderNeverMatters puts statements, identity policies and grants in another order (AUTH-10.3).
 func TestOrderNeverMatters(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -134,7 +137,7 @@ func TestAbsenceNeverAllows(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for req, p := range (&scene{papers: tt.papers, call: authz.Request{Region: "us-east-1"}}).questions() {
+			for req, p := range (&scene{papers: tt.papers, call: authz.Request{Region: "us-east-1"}}).questions(asks) {
 				asRoot := req.Caller.Kind == policy.RootUser || req.Caller.Kind == policy.FederatedSession && req.Caller.EntityARN == ""
 				if d := authz.Evaluate(req, p.compiled()); d.Allowed() && (req.Guarded || !asRoot) {
 					t.Errorf("%s may %v on %s", req.Caller.ARN+req.Caller.Service, req.Action, req.Resource)
@@ -147,7 +150,7 @@ func TestAbsenceNeverAllows(t *testing.T) {
 // TestNilPoliciesNeverAllow: they are a mistake of the program, which may panic.
 func TestNilPoliciesNeverAllow(t *testing.T) {
 	t.Parallel()
-	for req := range (&scene{call: authz.Request{Region: "us-east-1"}}).questions() {
+	for req := range (&scene{call: authz.Request{Region: "us-east-1"}}).questions(asks) {
 		func() {
 			defer func() { _ = recover() }()
 			if d := authz.Evaluate(req, nil); d.Allowed() {

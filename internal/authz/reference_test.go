@@ -162,8 +162,9 @@ func (q *question) find(effect policy.Effect, kind policy.Kind, docs []*policy.D
 		}
 		for i := range doc.Statements {
 			s := &doc.Statements[i]
-			if s.Effect == effect && q.actionMatches(s) && q.resourceMatches(s, kind, doc.Version) && q.conditionsHold(s, doc.Version) {
-				found = append(found, q.principalMatches(s, kind)...)
+			if named := q.principalMatches(s, kind); s.Effect == effect && len(named) > 0 &&
+				q.actionMatches(s) && q.resourceMatches(s, kind, doc.Version) && q.conditionsHold(s, doc.Version) {
+				found = append(found, named...)
 			}
 		}
 	}
@@ -176,8 +177,9 @@ func (q *question) actionMatches(s *policy.Statement) bool {
 	if s.Action == nil {
 		return false
 	}
+	action := strings.ToLower(q.Action.String())
 	listed := slices.ContainsFunc(s.Action.Items, func(i policy.Item) bool {
-		return like(globGlyphs(strings.ToLower(i.Text)), strings.ToLower(q.Action.String()))
+		return like(globGlyphs(strings.ToLower(i.Text)), action)
 	})
 	return listed != s.NotAction
 }

@@ -71,7 +71,10 @@ func (m *Symmetric) Decrypt(b *Blob, context map[string]string) ([]byte, error) 
 // sorted by the bytes of their keys, each text after its length.
 func associated(header []byte, context map[string]string) []byte {
 	ad := append(make([]byte, 0, 256), header...)
-	for _, k := range slices.Sorted(maps.Keys(context)) {
+	var few [8]string // on the stack, for most contexts
+	keys := slices.AppendSeq(few[:0], maps.Keys(context))
+	slices.Sort(keys)
+	for _, k := range keys {
 		for _, s := range [...]string{k, context[k]} {
 			ad = binary.BigEndian.AppendUint32(ad, uint32(len(s)))
 			ad = append(ad, s...)

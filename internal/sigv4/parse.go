@@ -62,7 +62,7 @@ type Signature struct {
 // Parse reads a request's signature. It checks the form only; nothing it
 // returns can be trusted before Verify.
 func Parse(r *Request) (*Signature, error) {
-	header := r.Header.Get("Authorization")
+	header := first(r.Header, "Authorization")
 	_, rawQuery, _ := strings.Cut(r.Target, "?")
 	var query map[string]string
 	if rawQuery != "" {
@@ -106,14 +106,14 @@ func parseHeader(r *Request, header string) (*Signature, error) {
 			f.signature = value
 		}
 	}
-	date := r.Header.Get("X-Amz-Date")
+	date := first(r.Header, "X-Amz-Date")
 	if date == "" {
 		date = r.Header.Get("Date")
 	}
 	if f.credential == "" || f.signedHeaders == "" || f.signature == "" || date == "" {
 		return nil, incomplete(f.missing(date) + "Authorization=" + header)
 	}
-	s := &Signature{Token: r.Header.Get("X-Amz-Security-Token")}
+	s := &Signature{Token: first(r.Header, "X-Amz-Security-Token")}
 	return s.fill(r, f.credential, f.signedHeaders, f.signature, date)
 }
 
@@ -197,6 +197,14 @@ func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date 
 	return s, nil
 }
 
+// first is Header.Get for a name already in its canonical spelling.
+func first(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // validKeyID reports whether s can be an access key id: up to 128 word characters.
 func validKeyID(s string) bool {
 	for _, c := range []byte(s) {
@@ -219,7 +227,7 @@ func strictlyAscending(names []string) bool {
 // unsignedAmz lists headers that change what a request means and that the client
 // did not sign, so that nobody can add them on the way.
 func unsignedAmz(h http.Header, signed []string) []string {
-	if h.Get("X-Amz-Target") != "" && !slices.Contains(signed, "x-amz-target") {
+	if first(h, "X-Amz-Target") != "" && !slices.Contains(signed, "x-amz-target") {
 		return []string{"x-amz-target"}
 	}
 	return nil
