@@ -95,7 +95,7 @@ func TestAgreementOnConditions(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
-		for range 100 {
+		for range 150 {
 			s.papers.key = drawConditioned(rt)
 			req, p := s.of(pick(rt, "caller", callers()), asks[0])
 			agree(rt, req, p, p.compiled())
@@ -126,7 +126,7 @@ func TestAgreementOnGrants(t *testing.T) {
 		s := &scene{facts: drawFacts(rt), call: drawCall(rt)}
 		s.papers.hasBoundary = chance(rt, "boundary", 30)
 		s.papers.identity = drawDocuments(rt, "identity policies", 1, 1, false)
-		for range 5 {
+		for range 3 {
 			s.papers.grants = drawGrants(rt, 1, 2)
 			agreeOnAll(rt, s, asks[:6]) // those about the key
 		}
@@ -138,7 +138,7 @@ func TestAgreementOnGrants(t *testing.T) {
 func TestAgreementSamplesEveryOutcome(t *testing.T) {
 	t.Parallel()
 	var everything, conditions [3]int
-	for seed := range 60 {
+	for seed := range 40 {
 		for outcome, n := range agreeOnAll(t, rapid.Custom(drawScene).Example(seed), asks) {
 			everything[outcome] += n
 		}

@@ -63,21 +63,21 @@ func (r *Request) Lookup(key policy.ConditionKey) policy.Value {
 	case policy.KeyPrincipalArn:
 		return r.principalARN()
 	case policy.KeyPrincipalAccount, policy.KeyKMSCallerAccount:
-		return optional(c.Account)
+		return policy.Optional(c.Account)
 	case policy.KeyPrincipalTag:
 		return FoldLookup(c.Tags, key.Suffix)
 	case policy.KeyPrincipalType:
-		return optional(principalTypes[c.Kind])
+		return policy.Optional(principalTypes[c.Kind])
 	case policy.KeyPrincipalIsAWSService:
 		return policy.Truth(c.Kind == policy.Service)
 	case policy.KeyPrincipalServiceName:
-		return optional(c.Service)
+		return policy.Optional(c.Service)
 	case policy.KeyUserid:
-		return optional(c.UserID)
+		return policy.Optional(c.UserID)
 	case policy.KeyUsername:
-		return optional(c.UserName)
+		return policy.Optional(c.UserName)
 	case policy.KeySourceIdentity:
-		return optional(c.SourceIdentity)
+		return policy.Optional(c.SourceIdentity)
 	case policy.KeyTokenIssueTime:
 		if !c.Temporary() {
 			return policy.Value{}
@@ -89,21 +89,21 @@ func (r *Request) Lookup(key policy.ConditionKey) policy.Value {
 		}
 		return policy.Truth(false) // no session is made with MFA
 	case policy.KeyResourceAccount:
-		return optional(r.ResourceAccount)
+		return policy.Optional(r.ResourceAccount)
 	case policy.KeyCurrentTime:
 		return policy.One(r.Now.UTC().Format(time.RFC3339))
 	case policy.KeyEpochTime:
 		return policy.One(strconv.FormatInt(r.Now.Unix(), 10))
 	case policy.KeyRequestedRegion:
-		return optional(r.Region)
+		return policy.Optional(r.Region)
 	case policy.KeySecureTransport:
 		return policy.Truth(r.SecureTransport)
 	case policy.KeySourceIP:
-		return optional(r.SourceIP)
+		return policy.Optional(r.SourceIP)
 	case policy.KeyUserAgent:
-		return optional(r.UserAgent)
+		return policy.Optional(r.UserAgent)
 	case policy.KeyReferer:
-		return optional(r.Referer)
+		return policy.Optional(r.Referer)
 	case policy.KeyViaAWSService:
 		return policy.Truth(false) // no service forwards calls yet
 	}
@@ -121,17 +121,9 @@ var principalTypes = [...]string{
 // principalARN is the role for its sessions, the caller itself otherwise.
 func (r *Request) principalARN() policy.Value {
 	if r.Caller.Kind == policy.RoleSession {
-		return optional(r.Caller.EntityARN)
+		return policy.Optional(r.Caller.EntityARN)
 	}
-	return optional(r.Caller.ARN)
-}
-
-// optional is a single value, absent when empty.
-func optional(s string) policy.Value {
-	if s == "" {
-		return policy.Value{}
-	}
-	return policy.One(s)
+	return policy.Optional(r.Caller.ARN)
 }
 
 // FoldLookup finds a pair by its key without regard to case, as condition keys

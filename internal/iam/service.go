@@ -74,9 +74,9 @@ type conditions struct {
 func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	switch key.ID {
 	case policy.KeyIAMPolicyARN:
-		return present(c.policyARN)
+		return policy.Optional(c.policyARN)
 	case policy.KeyIAMPermissionsBoundary:
-		return present(c.boundary)
+		return policy.Optional(c.boundary)
 	case policy.KeyRequestTag:
 		requested := make(map[string]string, len(c.request))
 		for _, t := range c.request {
@@ -100,13 +100,6 @@ func (c *conditions) keys() policy.Value {
 		return policy.Value{}
 	}
 	return policy.Many(keys)
-}
-
-func present(s string) policy.Value {
-	if s == "" {
-		return policy.Value{}
-	}
-	return policy.One(s)
 }
 
 // missing turns an absent entity into its fault, word for word AWS's.

@@ -31,9 +31,9 @@ type conditions struct {
 func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	switch key.ID {
 	case policy.KeyKMSRequestAlias:
-		return optional(c.requestAlias)
+		return policy.Optional(c.requestAlias)
 	case policy.KeyKMSEncryptionAlgorithm:
-		return optional(c.algorithm)
+		return policy.Optional(c.algorithm)
 	case policy.KeyKMSEncryptionContext:
 		return authz.FoldLookup(c.encryptionContext, key.Suffix)
 	case policy.KeyKMSEncryptionContextKeys:
@@ -74,11 +74,11 @@ func (c *conditions) ofKey(key policy.ConditionKey) policy.Value {
 	}
 	switch key.ID {
 	case policy.KeyKMSKeySpec, policy.KeyKMSCustomerMasterKeySpec:
-		return optional(c.key.Spec)
+		return policy.Optional(c.key.Spec)
 	case policy.KeyKMSKeyUsage, policy.KeyKMSCustomerMasterKeyUsage:
-		return optional(c.key.Usage)
+		return policy.Optional(c.key.Usage)
 	case policy.KeyKMSKeyOrigin:
-		return optional(c.key.Origin)
+		return policy.Optional(c.key.Origin)
 	case policy.KeyKMSMultiRegion:
 		return policy.Truth(c.key.MultiRegion)
 	case policy.KeyKMSMultiRegionKeyType:
@@ -106,11 +106,11 @@ func requestTag(tags []kmsapi.Tag, key string) policy.Value {
 func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
 	switch key.ID {
 	case policy.KeyKMSKeySpec, policy.KeyKMSCustomerMasterKeySpec:
-		return optional(*c.create.KeySpec)
+		return policy.Optional(*c.create.KeySpec)
 	case policy.KeyKMSKeyUsage, policy.KeyKMSCustomerMasterKeyUsage:
-		return optional(*c.create.KeyUsage)
+		return policy.Optional(*c.create.KeyUsage)
 	case policy.KeyKMSKeyOrigin:
-		return optional(*c.create.Origin)
+		return policy.Optional(*c.create.Origin)
 	case policy.KeyKMSMultiRegion:
 		return truth(c.create.MultiRegion)
 	case policy.KeyKMSMultiRegionKeyType:
@@ -119,13 +119,6 @@ func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
 		}
 	}
 	return policy.Value{}
-}
-
-func optional(s string) policy.Value {
-	if s == "" {
-		return policy.Value{}
-	}
-	return policy.One(s)
 }
 
 func many(list []string) policy.Value {

@@ -247,6 +247,14 @@ type Value struct {
 // One makes the value of a single-valued key.
 func One(text string) Value { return Value{Present: true, Text: text} }
 
+// Optional makes the value of a single-valued key that is absent when empty.
+func Optional(text string) Value {
+	if text == "" {
+		return Value{}
+	}
+	return One(text)
+}
+
 // Many makes the value of a multi-valued key.
 func Many(list []string) Value { return Value{Present: true, Multi: true, List: list} }
 

@@ -181,11 +181,11 @@ type conditions struct {
 func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	switch key.ID {
 	case policy.KeySTSExternalID:
-		return present(c.externalID)
+		return policy.Optional(c.externalID)
 	case policy.KeySTSRoleSessionName:
-		return present(c.sessionName)
+		return policy.Optional(c.sessionName)
 	case policy.KeySTSSourceIdentity:
-		return present(c.sourceIdentity)
+		return policy.Optional(c.sourceIdentity)
 	case policy.KeySTSTransitiveTagKeys:
 		if len(c.transitive) > 0 {
 			return policy.Many(c.transitive)
@@ -208,11 +208,4 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		}
 	}
 	return policy.Value{}
-}
-
-func present(s string) policy.Value {
-	if s == "" {
-		return policy.Value{}
-	}
-	return policy.One(s)
 }
