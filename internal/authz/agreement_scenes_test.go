@@ -72,8 +72,9 @@ func drawDenials(t *rapid.T) (docs []*policy.Document) {
 	return docs
 }
 
-// drawGrants draws grants on the key; less than none is none. CreateGrant under a constraint is left
-// out: what a child grant may be (AUTH-6.7) is not decided from conditions.
+// drawGrants draws grants on the key; less than none is none. CreateGrant under
+// a constraint is left out: what a child grant may be (AUTH-6.7) is more than
+// conditions can say.
 func drawGrants(t *rapid.T, least, most int) (grants []policy.GrantTerms) {
 	for range rapid.IntRange(least, most).Draw(t, "grants") {
 		g := policy.GrantTerms{Name: "grant", Grantee: pick(t, "grantee", []string{
@@ -118,22 +119,21 @@ func (s *scene) questions(asks []ask) iter.Seq2[*authz.Request, *papers] {
 	}
 }
 
-// of is one request of the scene and the papers that bear on it: a service has
-// no identity side and no SCPs (AUTH-5.1), only users and roles have a boundary
-// (AUTH-5.4), only sessions have session policies, and only keys have a
-// key policy and grants.
+// of is one request of the scene and the papers that bear on it: only users and
+// roles have identity policies and a boundary (AUTH-5.4), only sessions have
+// session policies, SCPs do not apply to services (AUTH-5.5), and only keys have
+// a key policy, grants and RCPs (AUTH-5.6).
 func (s *scene) of(c authz.Caller, a ask) (*authz.Request, *papers) {
 	req, p := s.call, s.papers
-	c.Bounded = p.hasBoundary && c.EntityARN != ""
-	switch c.Kind {
-	case policy.RootUser:
-		c.Bounded = false
-		p.identity, p.boundary, p.hasBoundary, p.session, p.hasSession = nil, nil, false, nil, false
-	case policy.Service:
-		c.Bounded = false
-		p.identity, p.boundary, p.hasBoundary, p.session, p.hasSession, p.scp = nil, nil, false, nil, false, nil
-	case policy.User:
+	c.Bounded = p.hasBoundary
+	if c.EntityARN == "" {
+		c.Bounded, p.identity, p.boundary, p.hasBoundary = false, nil, nil, false
+	}
+	if c.Kind != policy.RoleSession && c.Kind != policy.FederatedSession {
 		p.session, p.hasSession = nil, false
+	}
+	if c.Kind == policy.Service {
+		p.scp = nil
 	}
 	req.Caller, req.Action, req.Resource, req.CrossAccount = c, policy.MustAction(a.action), a.resource, a.crossAccount
 	req.ServiceCondition, req.ResourceAccount = s.facts, home
