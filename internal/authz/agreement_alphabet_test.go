@@ -109,14 +109,13 @@ var principals = []any{
 }
 
 // exemptions list every representation of a caller, as NotPrincipal needs them
-// (AUTH-2.18), or all but one. NotPrincipal of everybody, and of a caller with a
-// boundary at that, is left out: two sentences of the rule are at odds over it.
+// (AUTH-2.18), or all but one.
 var exemptions = []any{
 	map[string]any{"AWS": []string{aliceARN, home}},
 	map[string]any{"AWS": []string{aliceID, "arn:aws:iam::" + home + ":root"}}, map[string]any{"Service": logs},
 	map[string]any{"AWS": []string{home, workerARN, "arn:aws:sts::" + home + ":assumed-role/worker/one"}}, map[string]any{"AWS": []string{home, abroad}},
 	map[string]any{"AWS": []string{home, "arn:aws:sts::" + home + ":federated-user/fay"}, "Service": logs},
-	map[string]any{"AWS": aliceARN}, map[string]any{"AWS": []string{workerARN, home}},
+	map[string]any{"AWS": aliceARN}, map[string]any{"AWS": []string{workerARN, home}}, "*", map[string]any{"AWS": "*"},
 	map[string]any{"AWS": []string{workerARN, "arn:aws:sts::" + home + ":assumed-role/worker/one"}},
 	map[string]any{"AWS": []string{}},
 }
@@ -127,7 +126,7 @@ var oddPrincipals = []any{
 	map[string]any{"CanonicalUser": "*"},
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":role/worker"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":role/jobs/*"},
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":user/Alice"}, map[string]any{"AWS": "arn:aws:iam::" + home + ":*"},
-	map[string]any{"AWS": "arn:aws-cn:iam::" + home + ":root"},
+	map[string]any{"AWS": "arn:aws-cn:iam::" + home + ":root"}, map[string]any{"AWS": "arn:aws:iam:us-east-1:" + home + ":root"},
 	map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/worker/*"},
 	map[string]any{"AWS": "arn:aws:sts::" + home + ":assumed-role/jobs/worker/one"},
 	map[string]any{"AWS": "arn:aws:iam::" + home + ":group/staff"}, map[string]any{"AWS": "AROADELETED0000000001"}, map[string]any{"AWS": "1111"},
@@ -144,7 +143,7 @@ var actions = []any{
 // resources are what Resource elements are drawn from.
 var resources = []any{
 	"*", "*", keyARN, otherKey, aliasARN, []string{otherKey, keyARN}, "arn:aws:kms:*:" + home + ":key/*", "arn:aws:kms:us-east-1:" + home + ":*",
-	"arn:aws:kms:*", "arn:*", "arn:aws:kms:us-east-?:*", "arn:aws:kms:us-east-1:" + home + "*", "arn:aws:kms:*:key/mrk-1", "arn:aws:kms:*:*:*",
+	"arn:aws:kms:*", "arn:aws:kms:${aws:RequestedRegion}:*", "arn:*", "arn:aws:kms:us-east-?:*", "arn:aws:kms:us-east-1:" + home + "*", "arn:aws:kms:*:key/mrk-1", "arn:aws:kms:*:*:*",
 	"arn:aws:s3:::*", "mrk-1", "key/*", "alias/blue", "ARN:aws:kms:*", "arn:*:*:*:*:key/mrk-?", "arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias}",
 	"arn:aws:kms:us-east-1:" + home + ":key/${kms:RequestAlias, 'mrk-1'}", "arn:aws:kms:us-east-1:" + home + ":key/${aws:PrincipalTag/team}",
 	"arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/mrk-1", "arn:aws:kms:us-east-1:" + home + ":*/${aws:username}", []string{}, "arn:aws:kms:us-east-1:" + home + ":",
@@ -192,7 +191,8 @@ var subjects = []subject{
 	{"aws:SourceArn", false, []string{"arn", "string"},
 		[]any{"arn:aws:logs:us-east-1:" + home + ":group:a", "arn:aws:logs:*:" + home + ":*", "arn:aws:logs:*:group:a", "*", "arn:aws:logs:us-east-?:*:group*",
 			"arn:aws:logs:us-east-1:${aws:PrincipalAccount}:group:*", "arn:*", "${aws:PrincipalArn}", "arn:aws:iam::" + home + ":user/${aws:username, 'x'}",
-			"arn:aws:iam::${aws:SourceArn}:user/alice", "${aws:PrincipalArn}*", "*:*:*:*:*:*"},
+			"arn:aws:iam::${aws:SourceArn}:user/alice", "${aws:PrincipalArn}*", "*:*:*:*:*:*",
+			"arn:aws:iam:${no:such, ':" + home + ":user/alice'}"},
 		[]string{"arn:aws:logs:us-east-1:" + home + ":group:a", "arn:aws:logs:us-east-1:" + home + ":group", aliceARN, "nonsense", ""}},
 	{"aws:PrincipalArn", false, []string{"arn", "string"},
 		[]any{"arn:aws:iam::" + home + ":root", aliceARN, workerARN, "arn:aws:iam::*:role/*", "arn:aws:iam::*:*", "arn:aws:sts::*:*"}, nil},

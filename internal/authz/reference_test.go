@@ -249,7 +249,9 @@ func (q *question) principalMatches(s *policy.Statement, kind policy.Kind) []nam
 		return []naming{direct}
 	case s.Principal == nil:
 		return nil
-	case s.NotPrincipal && q.exempt(s.Principal):
+	case s.NotPrincipal && s.Effect == policy.Deny && q.exempt(s.Principal):
+		return nil
+	case s.NotPrincipal && s.Effect == policy.Allow && len(q.listed(s.Principal)) > 0: // everyone except the listed
 		return nil
 	case s.NotPrincipal:
 		return []naming{everyone}
@@ -302,7 +304,7 @@ func (q *question) itself(text string) []naming {
 	return nil
 }
 
-// exempt is the calculus of AUTH-2.18 for NotPrincipal: every representation
+// exempt is the calculus of AUTH-2.18 for Deny with NotPrincipal: every representation
 // that could be denied is listed, and there is no boundary.
 func (q *question) exempt(ps *policy.Principals) bool {
 	named := q.listed(ps)

@@ -66,7 +66,7 @@ func compileStatement(s *Statement, kind Kind, variables bool) statement {
 				continue
 			}
 			t := newARNTemplate(r.Text, variables, true)
-			if t.variables&0b11111 == 0 || t.fixed.n < 6 { // AUTH-8.11: only after the fifth colon
+			if t.variables&0b11111 == 0 { // AUTH-8.11: only after the fifth colon
 				out.resources = append(out.resources, t)
 			}
 		}

@@ -102,10 +102,20 @@ func (s *statement) reach(who *Principal) Reach {
 	if !s.notPrincipal {
 		return s.principals.reach(who)
 	}
-	if who.Kind == Nobody || s.principals.exempts(who) {
+	if who.Kind == Nobody || s.excepts(who) {
 		return NoReach
 	}
 	return Everyone
+}
+
+// excepts reports whether the statement's NotPrincipal leaves who out. An Allow
+// leaves out whoever it names in any way: AUTH-2.18 counts representations for
+// Deny only, and counting them here would allow whom it excludes (UNVERIFIED).
+func (s *statement) excepts(who *Principal) bool {
+	if s.effect == Allow {
+		return s.principals.reach(who) != NoReach
+	}
+	return s.principals.exempts(who)
 }
 
 // covers reports whether the statement's Resource or NotResource takes in the

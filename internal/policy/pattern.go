@@ -111,7 +111,11 @@ type arnTemplate struct {
 func newARNTemplate(s string, variables, short bool) arnTemplate {
 	t := arnTemplate{short: short}
 	dynamic := false
-	for i, f := range splitOutsideVariables(s) {
+	split := splitOutsideVariables
+	if !variables {
+		split = splitARN
+	}
+	for i, f := range split(s) {
 		field := newTemplate(f, variables, Glob)
 		t.fields = append(t.fields, field)
 		t.fixed.fields[i] = field.fixed
@@ -160,13 +164,16 @@ func (a *arnPattern) joined() arnPattern {
 		text += f
 	}
 	var out arnPattern
-	parts := strings.SplitN(string(text), ":", 6)
+	parts := splitARN(string(text))
 	for i, f := range parts {
 		out.fields[i] = Pattern(f)
 	}
 	out.n = len(parts)
 	return out
 }
+
+// splitARN cuts s at its first five colons.
+func splitARN(s string) []string { return strings.SplitN(s, ":", 6) }
 
 // splitOutsideVariables cuts s at its first five colons that are not inside ${…}.
 func splitOutsideVariables(s string) []string {

@@ -87,7 +87,7 @@ func (c *principals) addAWS(text string) {
 	a, err := arn.Parse(text)
 	switch {
 	case err != nil:
-	case a.Service == "iam" && a.Resource == "root":
+	case a.Service == "iam" && a.Region == "" && a.Resource == "root":
 		c.accounts = append(c.accounts, a.Partition+":"+a.Account)
 	default:
 		c.arns = append(c.arns, text)
@@ -141,15 +141,15 @@ func (c *principals) hasAccount(who *Principal) bool {
 	return false
 }
 
-// exempts reports whether a NotPrincipal element spares who. This is the
-// UNVERIFIED calculus of AUTH-2.18: every representation must be listed, and
-// whoever has a permissions boundary is never spared.
+// exempts reports whether the NotPrincipal element of a Deny spares who. This
+// is the UNVERIFIED calculus of AUTH-2.18: every representation must be listed,
+// and whoever has a permissions boundary is never spared, whatever is listed.
 func (c *principals) exempts(who *Principal) bool {
-	if c.everyone {
-		return true
-	}
 	if who.Bounded {
 		return false
+	}
+	if c.everyone {
+		return true
 	}
 	entity := c.hasARN(who.EntityARN) || who.EntityID != "" && slices.Contains(c.ids, who.EntityID)
 	switch who.Kind {
