@@ -1,6 +1,10 @@
 package authz
 
-import "github.com/claviger/claviger/internal/policy"
+import (
+	"strconv"
+
+	"github.com/claviger/claviger/internal/policy"
+)
 
 // An Outcome says how a decision came about. The zero Outcome refuses.
 type Outcome uint8
@@ -51,6 +55,20 @@ func (l Layer) String() string { return layerNames[l] }
 type By struct {
 	Policy *policy.Policy
 	Ref    policy.Ref
+}
+
+// String names the statement by its policy and its Sid or number. It is empty
+// if there is none.
+func (b By) String() string {
+	s := b.Policy.Statement(b.Ref)
+	switch {
+	case s == nil:
+		return ""
+	case s.Sid != "":
+		return b.Policy.Name + "#" + s.Sid
+	default:
+		return b.Policy.Name + "#" + strconv.Itoa(int(b.Ref))
+	}
 }
 
 // A Decision is the outcome and its reason. The zero Decision refuses.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -92,20 +91,8 @@ func (c *Call) note(d *authz.Decision) {
 	}
 	c.Entry.Claviger.Decisions = append(c.Entry.Claviger.Decisions, audit.Decision{
 		Action: c.request.Action.String(), Resource: c.request.Resource, Outcome: d.Outcome.String(),
-		Layer: d.Layer.String(), By: describe(d.By), Via: describe(d.Via), Missing: d.Missing.String(),
+		Layer: d.Layer.String(), By: d.By.String(), Via: d.Via.String(), Missing: d.Missing.String(),
 	})
-}
-
-// describe names a statement: its policy, and its Sid or number.
-func describe(b authz.By) string {
-	s := b.Policy.Statement(b.Ref)
-	if s == nil {
-		return ""
-	}
-	if s.Sid != "" {
-		return b.Policy.Name + "#" + s.Sid
-	}
-	return b.Policy.Name + "#" + strconv.Itoa(int(b.Ref))
 }
 
 // principal reads who the caller is now: a deleted user or role, or a deleted or

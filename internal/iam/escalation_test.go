@@ -1,6 +1,7 @@
 package iam_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -196,5 +197,79 @@ func TestPolicyTexts(t *testing.T) {
 	} {
 		_, err := w.iam.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: aws.String("r"), AssumeRolePolicyDocument: &doc})
 		w.want(doc, err, "MalformedPolicyDocument", want)
+	}
+}
+
+// Permissions that depend on tags, those of the request and those of what it is
+// about, reach as far as they say.
+func TestPermissionsByTags(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	tag := func(key, value string) []types.Tag { return []types.Tag{{Key: &key, Value: &value}} }
+	condition := func(operator, key, value string) string {
+		return `,"Condition":{"` + operator + `":{"` + key + `":"` + value + `"}}`
+	}
+	alice := iam.NewFromConfig(w.user("alice"))
+	w.put("alice",
+		statement("Allow", "iam:CreateUser iam:TagUser", "*", condition("StringEquals", "aws:RequestTag/team", "red")),
+		statement("Allow", "iam:DeleteUser iam:GetUser", "*", condition("StringEquals", "aws:ResourceTag/TEAM", "red")),
+		statement("Allow", "iam:UntagUser", "*", condition("ForAllValues:StringEquals", "aws:TagKeys", "note")))
+	for _, user := range []struct{ name, team, code string }{{"red", "red", ""}, {"blue", "blue", "AccessDenied"}} {
+		_, err := alice.CreateUser(ctx, &iam.CreateUserInput{UserName: &user.name, Tags: tag("team", user.team)})
+		w.want("CreateUser of team "+user.team, err, user.code, "")
+	}
+	_, err := alice.CreateUser(ctx, &iam.CreateUserInput{UserName: aws.String("plain")})
+	w.want("CreateUser without tags", err, "AccessDenied", "")
+	_, err = w.iam.CreateUser(ctx, &iam.CreateUserInput{UserName: aws.String("blue"), Tags: tag("team", "blue")})
+	w.want("CreateUser by root", err, "", "")
+	_, err = alice.GetUser(ctx, &iam.GetUserInput{UserName: aws.String("blue")})
+	w.want("GetUser of another team", err, "AccessDenied", "")
+	_, err = alice.GetUser(ctx, &iam.GetUserInput{UserName: aws.String("red")})
+	w.want("GetUser of the team", err, "", "")
+	_, err = alice.UntagUser(ctx, &iam.UntagUserInput{UserName: aws.String("red"), TagKeys: []string{"note", "team"}})
+	w.want("UntagUser of another key", err, "AccessDenied", "")
+	_, err = alice.UntagUser(ctx, &iam.UntagUserInput{UserName: aws.String("red"), TagKeys: []string{"note"}})
+	w.want("UntagUser", err, "", "")
+	_, err = alice.DeleteUser(ctx, &iam.DeleteUserInput{UserName: aws.String("blue")})
+	w.want("DeleteUser of another team", err, "AccessDenied", "")
+	_, err = alice.DeleteUser(ctx, &iam.DeleteUserInput{UserName: aws.String("red")})
+	w.want("DeleteUser of the team", err, "", "")
+}
+
+// A trust policy may depend on the tags of the session, on their keys and on
+// those of the role.
+func TestTrustByTags(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	alice := sts.NewFromConfig(w.user("alice"))
+	w.attach("alice", admin)
+	const trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":["sts:AssumeRole","sts:TagSession"],
+		"Condition":{"StringEquals":{"aws:RequestTag/Team":"red","aws:ResourceTag/tier":"test"},"ForAllValues:StringEquals":{"aws:TagKeys":["team"]},
+			"ForAnyValue:StringEquals":{"sts:TransitiveTagKeys":"team"}}}]}`
+	for _, tier := range []string{"test", "live"} {
+		_, err := w.iam.CreateRole(ctx, &iam.CreateRoleInput{RoleName: &tier, AssumeRolePolicyDocument: aws.String(trust),
+			Tags: []types.Tag{{Key: aws.String("tier"), Value: &tier}}})
+		w.want("CreateRole", err, "", "")
+	}
+	for _, tt := range []struct {
+		role, transitive string
+		tags             map[string]string
+		code             string
+	}{
+		{"test", "team", map[string]string{"team": "red"}, ""},
+		{"live", "team", map[string]string{"team": "red"}, "AccessDenied"},
+		{"test", "team", map[string]string{"team": "blue"}, "AccessDenied"},
+		{"test", "team", map[string]string{"team": "red", "more": "x"}, "AccessDenied"},
+		{"test", "", map[string]string{"team": "red"}, "AccessDenied"},
+	} {
+		in := &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::111122223333:role/" + tt.role), RoleSessionName: aws.String("session")}
+		for k, v := range tt.tags {
+			in.Tags = append(in.Tags, ststypes.Tag{Key: &k, Value: &v})
+		}
+		if tt.transitive != "" {
+			in.TransitiveTagKeys = []string{tt.transitive}
+		}
+		_, err := alice.AssumeRole(ctx, in)
+		w.want(fmt.Sprint("AssumeRole ", tt), err, tt.code, "")
 	}
 }

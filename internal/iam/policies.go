@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -68,7 +69,7 @@ func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.Creat
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
 		m := &Managed{Account: call.Account(), Name: *in.PolicyName, Path: model.Or(in.Path, "/"), ID: newID("ANPA", 21),
 			Description: model.Value(in.Description), Created: call.Now}
-		more := &conditions{request: in.Tags}
+		more := &conditions{tags: setTags(in.Tags)}
 		err := s.allow(tx, call, policy.MustAction("iam:CreatePolicy"), m.ARN(), more)
 		if err == nil && len(in.Tags) > 0 {
 			err = s.allow(tx, call, policy.MustAction("iam:TagPolicy"), m.ARN(), more)
@@ -375,7 +376,7 @@ func entityFilter(filter string) []Class {
 
 // TagPolicy sets tags of a policy.
 func (s *Service) TagPolicy(ctx context.Context, call *Call, in *iamapi.TagPolicyRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:TagPolicy", *in.PolicyArn, conditions{request: in.Tags}, func(_ *store.Tx, m *Managed) (err error) {
+	return nil, s.changeManaged(ctx, call, "iam:TagPolicy", *in.PolicyArn, conditions{tags: setTags(in.Tags)}, func(_ *store.Tx, m *Managed) (err error) {
 		m.Tags, err = addTags(m.Tags, in.Tags)
 		return err
 	})
@@ -383,7 +384,7 @@ func (s *Service) TagPolicy(ctx context.Context, call *Call, in *iamapi.TagPolic
 
 // UntagPolicy removes tags of a policy.
 func (s *Service) UntagPolicy(ctx context.Context, call *Call, in *iamapi.UntagPolicyRequest) (*struct{}, error) {
-	return nil, s.changeManaged(ctx, call, "iam:UntagPolicy", *in.PolicyArn, conditions{tagKeys: in.TagKeys}, func(_ *store.Tx, m *Managed) error {
+	return nil, s.changeManaged(ctx, call, "iam:UntagPolicy", *in.PolicyArn, conditions{tags: authz.RequestTags{Removed: in.TagKeys}}, func(_ *store.Tx, m *Managed) error {
 		m.Tags = removeTags(m.Tags, in.TagKeys)
 		return nil
 	})

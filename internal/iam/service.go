@@ -65,8 +65,7 @@ func (s *Service) allowAs(tx *store.Tx, call *Call, action policy.Action, resour
 type conditions struct {
 	policyARN string
 	boundary  string
-	request   []iamapi.Tag
-	tagKeys   []string
+	tags      authz.RequestTags
 	resource  map[string]string // tags of the entity
 }
 
@@ -77,29 +76,12 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		return policy.Optional(c.policyARN)
 	case policy.KeyIAMPermissionsBoundary:
 		return policy.Optional(c.boundary)
-	case policy.KeyRequestTag:
-		requested := make(map[string]string, len(c.request))
-		for _, t := range c.request {
-			requested[*t.Key] = *t.Value
-		}
-		return authz.FoldLookup(requested, key.Suffix)
-	case policy.KeyTagKeys:
-		return c.keys()
+	case policy.KeyRequestTag, policy.KeyTagKeys:
+		return c.tags.Lookup(key)
 	case policy.KeyResourceTag, policy.KeyIAMResourceTag:
 		return authz.FoldLookup(c.resource, key.Suffix)
 	}
 	return policy.Value{}
-}
-
-func (c *conditions) keys() policy.Value {
-	keys := c.tagKeys
-	for _, t := range c.request {
-		keys = append(keys, *t.Key)
-	}
-	if len(keys) == 0 {
-		return policy.Value{}
-	}
-	return policy.Many(keys)
 }
 
 // missing turns an absent entity into its fault, word for word AWS's.
@@ -125,7 +107,7 @@ func (s *Service) named(tx *store.Tx, call *Call, action policy.Action, c Class,
 	more = &own
 	if err == nil {
 		resource = e.ARN()
-		more.resource = tagMap(e.Tags)
+		more.resource = tagMap(e.Tags) // TagMap is of the record as it is stored, and e is a copy to edit
 		if more.boundary == "" {
 			more.boundary = e.Boundary // of requests that bring none: the one there is
 		}
@@ -134,14 +116,6 @@ func (s *Service) named(tx *store.Tx, call *Call, action policy.Action, c Class,
 		return nil, denied
 	}
 	return e, missing(err, c, name)
-}
-
-func tagMap(tags []Tag) map[string]string {
-	m := make(map[string]string, len(tags))
-	for _, t := range tags {
-		m[t.Key] = t.Value
-	}
-	return m
 }
 
 // change edits one entity in a transaction.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/store"
@@ -19,6 +20,15 @@ func wireTags(tags []Tag) []iamapi.Tag {
 		out = append(out, iamapi.Tag{Key: &t.Key, Value: &t.Value})
 	}
 	return out
+}
+
+func tagMap(tags []Tag) map[string]string {
+	return authz.TagMap(tags, func(t Tag) (string, string) { return t.Key, t.Value })
+}
+
+// setTags are the tags that a request sets, for condition keys.
+func setTags(tags []iamapi.Tag) authz.RequestTags {
+	return authz.RequestTags{Set: authz.TagMap(tags, func(t iamapi.Tag) (string, string) { return *t.Key, *t.Value })}
 }
 
 // addTags sets tags; a key that differs only in case is the same tag.
@@ -48,14 +58,14 @@ func removeTags(tags []Tag, keys []string) []Tag {
 }
 
 func (s *Service) tag(ctx context.Context, call *Call, action string, c Class, name string, add []iamapi.Tag) error {
-	return s.change(ctx, call, policy.MustAction(action), c, name, &conditions{request: add}, func(_ *store.Tx, e *Entity) (err error) {
+	return s.change(ctx, call, policy.MustAction(action), c, name, &conditions{tags: setTags(add)}, func(_ *store.Tx, e *Entity) (err error) {
 		e.Tags, err = addTags(e.Tags, add)
 		return err
 	})
 }
 
 func (s *Service) untag(ctx context.Context, call *Call, action string, c Class, name string, keys []string) error {
-	return s.change(ctx, call, policy.MustAction(action), c, name, &conditions{tagKeys: keys}, func(_ *store.Tx, e *Entity) error {
+	return s.change(ctx, call, policy.MustAction(action), c, name, &conditions{tags: authz.RequestTags{Removed: keys}}, func(_ *store.Tx, e *Entity) error {
 		e.Tags = removeTags(e.Tags, keys)
 		return nil
 	})

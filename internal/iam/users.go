@@ -52,7 +52,7 @@ func (s *Service) create(tx *store.Tx, call *Call, action policy.Action, e *Enti
 
 // allowCreate authorizes making an entity; tags need their own permission.
 func (s *Service) allowCreate(tx *store.Tx, call *Call, action policy.Action, e *Entity, tags []iamapi.Tag, boundary string) error {
-	more := &conditions{boundary: boundary, request: tags}
+	more := &conditions{boundary: boundary, tags: setTags(tags)}
 	err := s.allow(tx, call, action, e.ARN(), more)
 	if err == nil && len(tags) > 0 {
 		err = s.allow(tx, call, tagActions[e.Class], e.ARN(), more)

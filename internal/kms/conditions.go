@@ -22,8 +22,7 @@ type conditions struct {
 	bypass            *bool             // as sent
 	window            *int32            // days, with the default
 	unused            func(*Key) int    // kms:TrailingDaysWithoutKeyUsage
-	requestTags       []kmsapi.Tag
-	tagKeys           []string
+	tags              authz.RequestTags
 	create            *kmsapi.CreateKeyRequest // with defaults filled in
 }
 
@@ -37,7 +36,7 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	case policy.KeyKMSEncryptionContext:
 		return authz.FoldLookup(c.encryptionContext, key.Suffix)
 	case policy.KeyKMSEncryptionContextKeys:
-		return many(slices.Sorted(maps.Keys(c.encryptionContext)))
+		return policy.OptionalMany(slices.Sorted(maps.Keys(c.encryptionContext)))
 	case policy.KeyKMSReEncryptOnSameKey:
 		return truth(c.sameKey)
 	case policy.KeyKMSBypassPolicyLockoutSafetyCheck:
@@ -50,14 +49,8 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		if c.unused != nil && c.key != nil {
 			return policy.One(strconv.Itoa(c.unused(c.key)))
 		}
-	case policy.KeyRequestTag:
-		return requestTag(c.requestTags, key.Suffix)
-	case policy.KeyTagKeys:
-		keys := slices.Clone(c.tagKeys)
-		for _, t := range c.requestTags {
-			keys = append(keys, *t.TagKey)
-		}
-		return many(keys)
+	case policy.KeyRequestTag, policy.KeyTagKeys:
+		return c.tags.Lookup(key)
 	default:
 		if c.create != nil {
 			return c.ofCreation(key)
@@ -86,20 +79,11 @@ func (c *conditions) ofKey(key policy.ConditionKey) policy.Value {
 			return policy.One(kmsapi.MultiRegionKeyTypePrimary)
 		}
 	case policy.KeyKMSResourceAliases:
-		return many(c.key.Aliases)
+		return policy.OptionalMany(c.key.Aliases)
 	case policy.KeyResourceTag, policy.KeyKMSResourceTag:
 		return authz.FoldLookup(c.key.tags, key.Suffix)
 	}
 	return policy.Value{}
-}
-
-// requestTag finds a tag of the request, the exact spelling of its key first.
-func requestTag(tags []kmsapi.Tag, key string) policy.Value {
-	m := make(map[string]string, len(tags))
-	for _, t := range tags {
-		m[*t.TagKey] = *t.TagValue
-	}
-	return authz.FoldLookup(m, key)
 }
 
 // ofCreation answers the same for CreateKey, from the request.
@@ -119,13 +103,6 @@ func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
 		}
 	}
 	return policy.Value{}
-}
-
-func many(list []string) policy.Value {
-	if len(list) == 0 {
-		return policy.Value{}
-	}
-	return policy.Many(list)
 }
 
 func truth(b *bool) policy.Value {

@@ -28,7 +28,7 @@ func (s *Service) CreateKey(ctx context.Context, call *iam.Call, in *kmsapi.Crea
 	var created *Key
 	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
 		key := newKey(call, in)
-		c := &conditions{create: in, bypass: in.BypassPolicyLockoutSafetyCheck, requestTags: in.Tags}
+		c := &conditions{create: in, bypass: in.BypassPolicyLockoutSafetyCheck, tags: setTags(in.Tags)}
 		if err := allowed(tx, call, actions["CreateKey"], "*", c); err != nil {
 			return err
 		}

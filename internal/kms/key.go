@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -47,10 +48,7 @@ func (k *Key) ARN() string {
 
 func (k *Key) prepare() error {
 	k.arn = arn.Key(k.Region, k.Account, k.ID)
-	k.tags = make(map[string]string, len(k.Tags))
-	for _, t := range k.Tags {
-		k.tags[t.Key] = t.Value
-	}
+	k.tags = authz.TagMap(k.Tags, func(t Tag) (string, string) { return t.Key, t.Value })
 	doc, err := policy.Parse([]byte(k.Policy))
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/store"
@@ -17,6 +18,11 @@ const maxTags = 50
 const reservedTag = "Tags beginning with aws: are reserved"
 
 func reserved(key string) bool { return strings.HasPrefix(strings.ToLower(key), "aws:") }
+
+// setTags are the tags that a request sets, for condition keys.
+func setTags(tags []kmsapi.Tag) authz.RequestTags {
+	return authz.RequestTags{Set: authz.TagMap(tags, func(t kmsapi.Tag) (string, string) { return *t.TagKey, *t.TagValue })}
+}
 
 // addTags sets tags; they stay sorted by key.
 func addTags(tags []Tag, add []kmsapi.Tag) ([]Tag, error) {
@@ -58,7 +64,7 @@ func twoSpellings(tags []Tag) bool {
 
 // TagResource sets tags of a key.
 func (s *Service) TagResource(ctx context.Context, call *iam.Call, in *kmsapi.TagResourceRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, "TagResource", *in.KeyId, &conditions{requestTags: in.Tags}, func(_ *store.Tx, k *Key) (err error) {
+	return nil, s.change(ctx, call, "TagResource", *in.KeyId, &conditions{tags: setTags(in.Tags)}, func(_ *store.Tx, k *Key) (err error) {
 		k.Tags, err = addTags(k.Tags, in.Tags)
 		return err
 	})
@@ -66,7 +72,7 @@ func (s *Service) TagResource(ctx context.Context, call *iam.Call, in *kmsapi.Ta
 
 // UntagResource removes tags of a key; keys it does not have are no error.
 func (s *Service) UntagResource(ctx context.Context, call *iam.Call, in *kmsapi.UntagResourceRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, "UntagResource", *in.KeyId, &conditions{tagKeys: in.TagKeys}, func(_ *store.Tx, k *Key) error {
+	return nil, s.change(ctx, call, "UntagResource", *in.KeyId, &conditions{tags: authz.RequestTags{Removed: in.TagKeys}}, func(_ *store.Tx, k *Key) error {
 		if slices.ContainsFunc(in.TagKeys, reserved) {
 			return kmsapi.TagException(reservedTag)
 		}

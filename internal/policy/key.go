@@ -258,6 +258,14 @@ func Optional(text string) Value {
 // Many makes the value of a multi-valued key.
 func Many(list []string) Value { return Value{Present: true, Multi: true, List: list} }
 
+// OptionalMany makes the value of a multi-valued key that is absent when empty.
+func OptionalMany(list []string) Value {
+	if len(list) == 0 {
+		return Value{}
+	}
+	return Many(list)
+}
+
 // Truth makes a Bool value.
 func Truth(b bool) Value {
 	if b {

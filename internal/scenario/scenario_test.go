@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,18 +113,7 @@ func TestPure(t *testing.T) {
 
 // told is a decision as the audit log tells it.
 func told(d authz.Decision) audit.Decision {
-	describe := func(b authz.By) string {
-		s := b.Policy.Statement(b.Ref)
-		switch {
-		case s == nil:
-			return ""
-		case s.Sid != "":
-			return b.Policy.Name + "#" + s.Sid
-		default:
-			return b.Policy.Name + "#" + strconv.Itoa(int(b.Ref))
-		}
-	}
-	return audit.Decision{Outcome: d.Outcome.String(), By: describe(d.By), Via: describe(d.Via), Missing: d.Missing.String()}
+	return audit.Decision{Outcome: d.Outcome.String(), By: d.By.String(), Via: d.Via.String(), Missing: d.Missing.String()}
 }
 
 // sid drops the document: the service names policies otherwise than files do.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json/v2"
 	"strings"
 )
 
@@ -56,15 +55,4 @@ func (db *DB) Marks(ctx context.Context) (map[string]bool, error) {
 			return marks, nil
 		}
 	}
-}
-
-// clone copies a record through its stored form, so that nothing is shared.
-func clone[T any](v *T) (*T, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(text)
-	out := new(T)
-	return out, json.Unmarshal(text, out)
 }

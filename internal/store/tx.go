@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"maps"
@@ -205,12 +206,24 @@ func (tx *Tx) set(key string, sealed []byte, v any) {
 }
 
 // Edit returns a copy of the record at key that the caller may change and Put.
+// What the kind's Prepare derives is not in it before the Put.
 func Edit[T any](tx *Tx, k Kind[T], key string) (*T, error) {
 	shared, err := Get(tx, k, key)
 	if err != nil {
 		return nil, err
 	}
 	return clone(shared)
+}
+
+// clone copies a record through its stored form, so that nothing is shared.
+func clone[T any](v *T) (*T, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	out := new(T)
+	return out, json.Unmarshal(text, out)
 }
 
 // An Entry is one record of a List.

@@ -104,7 +104,7 @@ func duration(call *iam.Call, asked *int32, longest int32) (int32, error) {
 // assumable finds the role if the caller may assume it. A role that does not
 // exist and one that may not be assumed are refused alike.
 func (s *Service) assumable(tx *store.Tx, call *iam.Call, in *stsapi.AssumeRoleRequest) (*iam.Entity, error) {
-	c := &conditions{tags: in.Tags, transitive: in.TransitiveTagKeys, externalID: model.Value(in.ExternalId), sessionName: *in.RoleSessionName,
+	c := &conditions{tags: setTags(in.Tags), transitive: in.TransitiveTagKeys, externalID: model.Value(in.ExternalId), sessionName: *in.RoleSessionName,
 		sourceIdentity: sourceIdentity(call, in)}
 	caller, err := call.Who(tx)
 	if err != nil {
@@ -169,7 +169,7 @@ func roleNamed(tx *store.Tx, roleARN string) (*iam.Entity, error) {
 
 // conditions are the STS condition keys of one request.
 type conditions struct {
-	tags           []stsapi.Tag
+	tags           authz.RequestTags
 	transitive     []string
 	externalID     string
 	sessionName    string
@@ -187,25 +187,17 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	case policy.KeySTSSourceIdentity:
 		return policy.Optional(c.sourceIdentity)
 	case policy.KeySTSTransitiveTagKeys:
-		if len(c.transitive) > 0 {
-			return policy.Many(c.transitive)
-		}
-	case policy.KeyRequestTag:
-		requested := make(map[string]string, len(c.tags))
-		for _, t := range c.tags {
-			requested[*t.Key] = *t.Value
-		}
-		return authz.FoldLookup(requested, key.Suffix)
+		return policy.OptionalMany(c.transitive)
+	case policy.KeyRequestTag, policy.KeyTagKeys:
+		return c.tags.Lookup(key)
 	case policy.KeyResourceTag, policy.KeyIAMResourceTag:
 		return authz.FoldLookup(c.resource, key.Suffix)
-	case policy.KeyTagKeys:
-		var keys []string
-		for _, t := range c.tags {
-			keys = append(keys, *t.Key)
-		}
-		if keys != nil {
-			return policy.Many(keys)
-		}
+	default:
+		return policy.Value{}
 	}
-	return policy.Value{}
+}
+
+// setTags are the tags that a request sets, for condition keys.
+func setTags(tags []stsapi.Tag) authz.RequestTags {
+	return authz.RequestTags{Set: authz.TagMap(tags, func(t stsapi.Tag) (string, string) { return *t.Key, *t.Value })}
 }

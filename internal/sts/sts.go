@@ -127,11 +127,11 @@ func (s *Service) GetFederationToken(ctx context.Context, call *iam.Call, in *st
 	session.Kind, session.Name, session.Limited = policy.FederatedSession, *in.Name, true
 	user := arn.STS(iam.Partition, call.Account(), "federated-user/"+session.Name)
 	err = call.View(ctx, s.db, func(tx *store.Tx) error {
-		if err := allow(tx, call, "sts:GetFederationToken", user, &conditions{tags: in.Tags}); err != nil {
+		if err := allow(tx, call, "sts:GetFederationToken", user, &conditions{tags: setTags(in.Tags)}); err != nil {
 			return err
 		}
 		if len(in.Tags) > 0 {
-			if err := allow(tx, call, "sts:TagSession", user, &conditions{tags: in.Tags}); err != nil {
+			if err := allow(tx, call, "sts:TagSession", user, &conditions{tags: setTags(in.Tags)}); err != nil {
 				return err
 			}
 		}
