@@ -87,8 +87,8 @@ func (g *guide) play(ctx context.Context) {
 
 	g.say("Alice is made. She has no policy, so there is nothing for the key policy to let in.")
 	g.iam(ctx, "CreateUser", "UserName", "alice")
-	keys := g.iam(ctx, "CreateAccessKey", "UserName", "alice")
-	alice := traveller{"alice", keys["AccessKeyId"], keys["SecretAccessKey"]}
+	key := g.iam(ctx, "CreateAccessKey", "UserName", "alice")
+	alice := traveller{"alice", key.ID, key.Secret}
 	encrypt := map[string]any{"KeyId": "alias/blue", "Plaintext": []byte("attack at dawn")}
 	g.as(alice).kms(ctx, "Encrypt", encrypt, nil)
 
@@ -136,10 +136,10 @@ func (g *guide) kms(ctx context.Context, operation string, in map[string]any, ou
 	}
 }
 
-// iam calls an IAM operation, prints it, and returns the leaves of its answer.
-func (g *guide) iam(ctx context.Context, action string, args ...string) map[string]string {
+// iam calls an IAM operation, prints it, and returns the access key it made, if any.
+func (g *guide) iam(ctx context.Context, action string, args ...string) accessKey {
 	if g.err != nil {
-		return nil
+		return accessKey{}
 	}
 	form := url.Values{"Action": {action}}
 	fmt.Fprintf(g.out, "\n%s> iam %s", g.who.name, action)
@@ -149,35 +149,32 @@ func (g *guide) iam(ctx context.Context, action string, args ...string) map[stri
 	}
 	fmt.Fprintln(g.out)
 	status, answer := g.send(ctx, "iam", "application/x-www-form-urlencoded", "", []byte(form.Encode()))
-	values := leaves(answer)
-	shown := values["Message"]
-	for _, name := range []string{"Arn", "AccessKeyId"} {
-		if values[name] != "" {
-			shown = name + " " + values[name]
-		}
-	}
-	g.show(status, shown)
-	return values
+	var told iamAnswer
+	g.err = errors.Join(g.err, xml.Unmarshal(answer, &told))
+	g.show(status, told.String())
+	return told.Key
 }
 
-// leaves are the texts of an XML answer by element.
-func leaves(answer []byte) map[string]string {
-	out := map[string]string{}
-	d := xml.NewDecoder(bytes.NewReader(answer))
-	name := ""
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return out
-		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			name = token.Name.Local
-		case xml.CharData:
-			out[name] += string(token)
-		case xml.EndElement:
-			name = ""
-		}
+// iamAnswer is what the tour shows of an answer of IAM.
+type iamAnswer struct {
+	Key   accessKey `xml:"CreateAccessKeyResult>AccessKey"`
+	User  string    `xml:"CreateUserResult>User>Arn"`
+	Fault string    `xml:"Error>Message"`
+}
+
+type accessKey struct {
+	ID     string `xml:"AccessKeyId"`
+	Secret string `xml:"SecretAccessKey"`
+}
+
+func (a iamAnswer) String() string {
+	switch {
+	case a.Key.ID != "":
+		return "AccessKeyId " + a.Key.ID
+	case a.User != "":
+		return "Arn " + a.User
+	default:
+		return a.Fault
 	}
 }
 

@@ -29,25 +29,16 @@ func (e *PrincipalError) Is(target error) bool { return target == ErrPrincipal }
 // admits identity providers, for trust policies. It changes doc.
 func ResolvePrincipals(tx *store.Tx, doc *policy.Document, partition string, allowFederated bool) error {
 	r := resolver{tx, partition, allowFederated}
-	for i := range doc.Statements {
-		if doc.Statements[i].Principal == nil {
-			continue
+	return doc.EachPrincipal(func(kind string, entry *policy.Item) error {
+		stored, err := r.resolve(kind, entry.Text)
+		if errors.Is(err, ErrPrincipal) {
+			return &PrincipalError{kind, entry.Text}
 		}
-		for _, entry := range doc.Statements[i].Principal.Entries {
-			for j := range entry.Values.Items {
-				item := &entry.Values.Items[j]
-				stored, err := r.resolve(entry.Type, item.Text)
-				if errors.Is(err, ErrPrincipal) {
-					return &PrincipalError{entry.Type, item.Text}
-				}
-				if err != nil {
-					return err
-				}
-				item.Text = stored
-			}
+		if err == nil {
+			entry.Text = stored
 		}
-	}
-	return nil
+		return err
+	})
 }
 
 type resolver struct {
@@ -122,26 +113,18 @@ func validService(s string) bool {
 // RestorePrincipals turns unique ids back into ARNs, as readers see them. The
 // ids of deleted entities stay (AUTH-2.16). It changes doc.
 func RestorePrincipals(tx *store.Tx, doc *policy.Document, partition string) error {
-	for i := range doc.Statements {
-		if doc.Statements[i].Principal == nil {
-			continue
+	return doc.EachPrincipal(func(_ string, entry *policy.Item) error {
+		if !policy.IsUniqueID(entry.Text) {
+			return nil
 		}
-		for _, entry := range doc.Statements[i].Principal.Entries {
-			for j := range entry.Values.Items {
-				item := &entry.Values.Items[j]
-				if !policy.IsUniqueID(item.Text) {
-					continue
-				}
-				e, err := FindUnique(tx, item.Text)
-				if errors.Is(err, store.ErrNotFound) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				item.Text = arn.IAM(partition, e.Account, string(e.Class)+e.Path+e.Name)
-			}
+		e, err := FindUnique(tx, entry.Text)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
 		}
-	}
-	return nil
+		entry.Text = arn.IAM(partition, e.Account, string(e.Class)+e.Path+e.Name)
+		return nil
+	})
 }

@@ -26,7 +26,6 @@ var actions = func() map[string]policy.Action {
 	return m
 }()
 
-// crossAccount are the actions that may work on another account's key (AUTH-4.3).
 var crossAccount = func() (set policy.ActionSet) {
 	for _, name := range []string{
 		"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
@@ -39,12 +38,15 @@ var crossAccount = func() (set policy.ActionSet) {
 	return set
 }()
 
+// CrossAccount reports whether an action may work on another account's key (AUTH-4.3).
+func CrossAccount(a policy.Action) bool { return crossAccount.Has(a) }
+
 // authorize asks the key's policy, and all that it lets in, whether the caller
 // may perform the action on the target, and returns the key. A key that does
 // not exist is told only to callers of its own account whose identity policies
 // would let them, and not if only a ciphertext names it.
 func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *conditions) (*Key, error) {
-	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: crossAccount.Has(action), Conditions: c}
+	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: CrossAccount(action), Conditions: c}
 	if t.key != nil {
 		c.key = t.key
 		q.Guarded, q.ResourcePolicy = true, t.key.policy

@@ -16,6 +16,24 @@ const (
 // hasPrincipal reports whether statements of the kind name principals.
 func (k Kind) hasPrincipal() bool { return k == Key || k == Trust || k == RCP || k == Endpoint }
 
+// EachPrincipal calls f with every entry of every Principal and NotPrincipal
+// element, which f may change, and the entry's type; it stops at an error.
+func (d *Document) EachPrincipal(f func(kind string, entry *Item) error) error {
+	for i := range d.Statements {
+		if d.Statements[i].Principal == nil {
+			continue
+		}
+		for _, e := range d.Statements[i].Principal.Entries {
+			for j := range e.Values.Items {
+				if err := f(e.Type, &e.Values.Items[j]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // An Effect is what a statement does when it applies.
 type Effect uint8
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/policy"
 )
 
@@ -54,7 +55,7 @@ func EntityID(kind, name string, n int) string {
 		}
 		return -1
 	}, name)) + strconv.Itoa(n)
-	return (id + "XXXXXXXXXXXXXXXXXXXXX")[:21]
+	return (id + strings.Repeat("X", 21))[:21]
 }
 
 // KeyID is the id of a key: the name's bytes in the form of a UUID.
@@ -80,19 +81,15 @@ func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, s := range doc.Statements {
-		if kind != policy.Key || s.Principal == nil {
-			continue
-		}
-		for _, e := range s.Principal.Entries {
-			for i, item := range e.Values.Items {
-				if id, ok := p.resolve[item.Text]; ok {
-					e.Values.Items[i].Text = id
-				}
+	if kind == policy.Key {
+		err = doc.EachPrincipal(func(_ string, entry *policy.Item) error {
+			if id, ok := p.resolve[entry.Text]; ok {
+				entry.Text = id
 			}
-		}
+			return nil
+		})
 	}
-	return policy.Compile(doc, kind, name), nil
+	return policy.Compile(doc, kind, name), err
 }
 
 func (p *Pure) keyARN(name string) string {
@@ -244,20 +241,11 @@ func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
 			return nil, nil, fmt.Errorf("no key %s", c.Key)
 		}
 		req.Resource, req.Guarded, req.ResourceAccount = p.keyARN(c.Key), true, ctx.key.Account
-		req.CrossAccount = CrossAccount(c.Action)
+		req.CrossAccount = kms.CrossAccount(action)
 	}
 	ctx.apply(req)
 	req.ServiceCondition = ctx
 	return req, policies, p.guardrails(c, ctx.key, req, policies)
-}
-
-// CrossAccount reports whether an action may work across accounts (AUTH-4.3).
-func CrossAccount(action string) bool {
-	return slices.Contains([]string{
-		"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
-		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "Sign", "Verify",
-		"DeriveSharedSecret", "DescribeKey", "GetKeyRotationStatus", "GetPublicKey", "CreateGrant", "ListGrants", "RetireGrant", "RevokeGrant",
-	}, action)
 }
 
 // guardrails adds what limits and grants: SCPs, RCPs, an endpoint policy, grants.

@@ -263,6 +263,7 @@ func (s *Server) run(x *exchange) error {
 	if err == nil {
 		body, err = x.encode(out)
 	}
+	defer clear(body) // it may hold a plaintext, also when it is not sent
 	if err := x.record(call, err); err != nil {
 		return err
 	}
@@ -272,7 +273,6 @@ func (s *Server) run(x *exchange) error {
 	s.metrics.done(x, "")
 	header(x.w, x.service.protocol.contentType(), x.requestID)
 	_, err = x.w.Write(body)
-	clear(body)
 	if err != nil { // too late for another answer
 		s.config.Logger.Debug("answer not sent", "err", err)
 	}
