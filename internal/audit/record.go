@@ -30,6 +30,7 @@ type Record struct {
 	EventID            string         `json:"eventID"`
 	ReadOnly           bool           `json:"readOnly"`
 	Resources          []Resource     `json:"resources,omitzero"`
+	VPCEndpointID      string         `json:"vpcEndpointId,omitzero"`
 	EventType          string         `json:"eventType"` // AwsApiCall
 	ManagementEvent    bool           `json:"managementEvent"`
 	RecipientAccountID string         `json:"recipientAccountId,omitzero"`
@@ -39,12 +40,13 @@ type Record struct {
 
 // An Identity says who called.
 type Identity struct {
-	Type           string   `json:"type"` // Root, IAMUser, AssumedRole, FederatedUser, Unknown
+	Type           string   `json:"type"` // Root, IAMUser, AssumedRole, FederatedUser, AWSService, WebIdentityUser
 	PrincipalID    string   `json:"principalId,omitzero"`
 	ARN            string   `json:"arn,omitzero"`
 	AccountID      string   `json:"accountId,omitzero"`
 	AccessKeyID    string   `json:"accessKeyId,omitzero"`
 	UserName       string   `json:"userName,omitzero"`
+	InvokedBy      string   `json:"invokedBy,omitzero"` // the service that called, or forwarded the call
 	SessionContext *Session `json:"sessionContext,omitzero"`
 }
 

@@ -206,5 +206,6 @@ func (c *corpusCase) context(doc *policy.Document) authz.Request {
 			}
 		}
 	}
+	f.onto(&req)
 	return req
 }

@@ -87,7 +87,7 @@ func (d *Decision) Allowed() bool { return d.Outcome == Allowed }
 // Refusal is AWS's text for a refused request (errors.md §3.1). Decisions that
 // allow have none.
 func (d *Decision) Refusal(req *Request) string {
-	text := "User: " + req.Caller.shown() + " is not authorized to perform: " + req.Action.String() + " on resource: " + req.Resource
+	text := "User: " + req.Caller.Shown() + " is not authorized to perform: " + req.Action.String() + " on resource: " + req.Resource
 	switch {
 	case d.Outcome == ExplicitDeny:
 		return text + " with an explicit deny in " + article(d.Layer) + d.Layer.String()
@@ -98,7 +98,9 @@ func (d *Decision) Refusal(req *Request) string {
 	}
 }
 
-func (c *Caller) shown() string {
+// Shown is the caller as refusals name it: a service by its name, anybody else
+// by ARN.
+func (c *Caller) Shown() string {
 	if c.Kind == policy.Service {
 		return c.Service
 	}

@@ -19,19 +19,21 @@ type Policies struct {
 	// HasBoundary says the same of Boundary: one is attached, even if it is gone.
 	HasBoundary bool
 
-	SCP      [][]*policy.Policy // one slice for each level, from the root to the account; nil where SCPs do not apply
+	SCP      [][]*policy.Policy // one slice for each level of the organization; nil where SCPs do not apply
 	RCP      []*policy.Policy   // of the resource's account
 	Endpoint *policy.Policy     // of the VPC endpoint the call came through
 	// ThroughEndpoint says that there is an endpoint, even if its policy is gone.
 	ThroughEndpoint bool
 
-	Grants []*policy.Policy // on the key, compiled by policy.Grant
+	Grants []*policy.Policy // on the key, compiled by policy.Grant; who may retire one, by policy.Retirement
 }
 
 // votes is what each layer says about one request.
 type votes struct {
 	resource policy.Result
-	grant    By // the first that suffices
+	named    By   // the first grant that names the caller, enough or not
+	grant    By   // the first that suffices
+	shared   bool // grant is to the caller's account, and an identity policy lets the caller share it
 
 	identity, boundary, session, scp, rcp, endpoint layerVote
 
@@ -68,7 +70,7 @@ func decide(req *Request, p *Policies, trace *[]policy.Step) Decision {
 		return d
 	}
 	if layer := v.guardrail(p); layer != NoLayer {
-		return Decision{Missing: layer, Via: allowing(p.Resource, &v.resource)}
+		return Decision{Missing: layer, Via: v.consent(p)}
 	}
 	if req.Guarded {
 		return v.guarded(req, p)
@@ -98,8 +100,17 @@ func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 	v.endpointAllows = !p.ThroughEndpoint && p.Endpoint == nil || v.endpoint.allow.Ref != 0
 	for _, g := range p.Grants {
 		r := g.Match(&q, trace)
-		if v.grant.Ref == 0 && v.suffices(&r) {
+		if v.named.Ref == 0 {
+			v.named = By{g, r.Allowed()}
+		}
+		if v.grant.Ref != 0 {
+			continue
+		}
+		switch {
+		case v.suffices(&r):
 			v.grant = By{g, r.Allowed()}
+		case r.Allow[policy.Account] != 0 && v.identityGap() == NoLayer: // the grantee is an account (AUTH-6.4, UNVERIFIED)
+			v.grant, v.shared = By{g, r.Allow[policy.Account]}, true
 		}
 	}
 	return v
@@ -109,14 +120,7 @@ func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 // needs no policy (AUTH-6.9); what limits it is the UNVERIFIED reading of
 // AUTH-6.10, the same as for a key policy that names the grantee.
 func (v *votes) suffices(r *policy.Result) bool {
-	switch {
-	case r.Allow[policy.Direct] != 0 || r.Allow[policy.Everyone] != 0:
-		return true
-	case r.Allow[policy.Limited] != 0:
-		return v.limitGap() == NoLayer
-	default: // the grantee is an account (AUTH-6.4, UNVERIFIED)
-		return r.Allow[policy.Account] != 0 && v.identityGap() == NoLayer
-	}
+	return r.Allow[policy.Direct] != 0 || r.Allow[policy.Limited] != 0 && v.limitGap() == NoLayer
 }
 
 // sameAccount reports whether one account's policies suffice. A service principal
@@ -169,7 +173,7 @@ func (v *votes) explicitDeny(p *Policies) (Decision, bool) {
 		if l.by.Ref != 0 {
 			d := Decision{Outcome: ExplicitDeny, Layer: l.layer, By: l.by}
 			if l.layer != ResourceLayer && l.layer != RCPLayer {
-				d.Via = allowing(p.Resource, &v.resource)
+				d.Via = v.consent(p)
 			}
 			return d, true
 		}
@@ -177,10 +181,14 @@ func (v *votes) explicitDeny(p *Policies) (Decision, bool) {
 	return Decision{}, false
 }
 
-// allowing is the resource policy's statement that allows, if one does.
-func allowing(p *policy.Policy, r *policy.Result) By {
-	if ref := r.Allowed(); ref != 0 {
-		return By{p, ref}
+// consent is the statement of the resource's side that allows, if one does: of
+// its policy, or of a grant.
+func (v *votes) consent(p *Policies) By {
+	if ref := v.resource.Allowed(); ref != 0 {
+		return By{p.Resource, ref}
+	}
+	if v.named.Ref != 0 {
+		return v.named
 	}
 	return By{}
 }
@@ -214,8 +222,14 @@ func (v *votes) guarded(req *Request, p *Policies) Decision {
 	if !v.sameAccount && !req.CrossAccount {
 		return Decision{Missing: ResourceLayer} // AUTH-4.3
 	}
-	if v.grant.Ref != 0 {
+	switch {
+	case v.shared:
+		return Decision{Outcome: Allowed, Layer: IdentityLayer, By: v.identity.allow, Via: v.grant, Root: actsAsRoot(&req.Caller)}
+	case v.grant.Ref != 0:
 		return Decision{Outcome: Allowed, Layer: GrantLayer, By: v.grant, Root: actsAsRoot(&req.Caller)}
+	}
+	if p.Resource == nil && v.named.Ref != 0 { // a grant to retire: what it names falls short
+		return Decision{Missing: cmp.Or(v.identityGap(), IdentityLayer), Via: v.named}
 	}
 	if !v.sameAccount {
 		return v.across(p)

@@ -340,6 +340,9 @@ func (q *question) granted() (found []naming) {
 		if !slices.Contains(g.Operations, operation) || !q.constraintHolds(&g, operation) || !q.sourceHolds(&g) {
 			continue
 		}
+		if operation == "RetireGrant" || operation == "CreateGrant" && !q.narrows(&g) { // retiring is AUTH-6.6
+			continue
+		}
 		if q.isAccount(g.Grantee) {
 			found = append(found, account)
 		}
@@ -374,6 +377,20 @@ func (q *question) constraintHolds(g *policy.GrantTerms, operation string) bool 
 		}
 	}
 	return true
+}
+
+// narrows is AUTH-6.7.2: a child grant has no further operation, is as exact as
+// its parent and keeps its source. Its pairs are the request's encryption context.
+func (q *question) narrows(parent *policy.GrantTerms) bool {
+	for _, op := range q.value("kms:GrantOperations").List {
+		if !slices.Contains(parent.Operations, op) {
+			return false
+		}
+	}
+	if parent.Equals != nil && q.value("kms:GrantConstraintType").Text != "EncryptionContextEquals" {
+		return false
+	}
+	return parent.SourceArn == "" || q.value("kms:GrantConstraintSourceArn").Text == parent.SourceArn
 }
 
 // mapKeys lists the keys of a map in any order.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -24,14 +25,26 @@ type Call struct {
 	UserAgent  string
 	Referer    string
 	Secure     bool // over TLS
-	Entry      *audit.Entry
+	// Via are the services that forward the caller's request, the last to us.
+	Via []string
+	// SourceArn and SourceAccount are on whose behalf a service calls.
+	SourceArn, SourceAccount string
+	// Through is the VPC endpoint the call came through; nil without one.
+	Through *Endpoint
+	Entry   *audit.Entry
 	// Observe is told how long each decision took. Nil ignores it.
 	Observe func(time.Duration)
 
 	request authz.Request // reused from decision to decision
 }
 
-// Account is the caller's account.
+// An Endpoint is a VPC endpoint with its policy. It does not change.
+type Endpoint struct {
+	authz.Endpoint
+	Policy *policy.Policy
+}
+
+// Account is the caller's account; empty for a service.
 func (c *Call) Account() string { return c.Credential.Account }
 
 // A Query is what one authorization asks.
@@ -43,6 +56,12 @@ type Query struct {
 	CrossAccount    bool
 	ResourcePolicy  *policy.Policy
 	Conditions      policy.Context // the service's condition keys; may be nil
+	// Grants finds the grants on the resource that may serve a caller. Nil: no
+	// grant can allow the action.
+	Grants func(*policy.Principal) ([]*policy.Policy, error)
+	// Unlimited leaves out resource control policies, which have no say over the
+	// action.
+	Unlimited bool
 }
 
 // Decide authorizes the caller and notes the decision and its reasons for the
@@ -57,12 +76,65 @@ func (c *Call) Decide(tx *store.Tx, q Query) (authz.Decision, *authz.Request, er
 	}
 	policies.Resource = q.ResourcePolicy
 	c.fill(caller, q)
+	closed, err := c.guardrails(tx, q, &policies)
+	if err != nil {
+		return authz.Decision{}, nil, err
+	}
+	if q.Grants != nil {
+		if policies.Grants, err = q.Grants(&c.request.Caller.Principal); err != nil {
+			return authz.Decision{}, nil, err
+		}
+	}
 	d := authz.Evaluate(&c.request, &policies)
+	if closed && d.Allowed() {
+		d = authz.Decision{Missing: authz.ResourceLayer}
+	}
 	if c.Observe != nil {
 		c.Observe(time.Since(begin))
 	}
 	c.note(&d)
 	return d, &c.request, nil
+}
+
+// guardrails adds the policies that bind the caller's and the resource's
+// accounts, and the endpoint's, and tells the request where the accounts are
+// (AUTH-5.5, 5.6, 5.8). closed: one of the accounts was closed.
+func (c *Call) guardrails(tx *store.Tx, q Query, p *authz.Policies) (closed bool, err error) {
+	own, err := place(tx, c.request.Caller.Account)
+	if err != nil {
+		return false, err
+	}
+	if p.SCP, err = own.levels(tx, SCPType); err != nil {
+		return false, err
+	}
+	owner := own
+	if q.ResourceAccount != c.request.Caller.Account {
+		if owner, err = place(tx, q.ResourceAccount); err != nil {
+			return false, err
+		}
+	}
+	if q.Guarded && !q.Unlimited {
+		levels, err := owner.levels(tx, RCPType)
+		if err != nil {
+			return false, err
+		}
+		p.RCP = slices.Concat(levels...)
+	}
+	source, err := place(tx, c.SourceAccount)
+	if err != nil {
+		return false, err
+	}
+	closed = own.closed() || owner.closed()
+	c.request.CallerOrg, c.request.ResourceOrg, c.request.SourceOrg = own.membership(), owner.membership(), source.membership()
+	if c.Through == nil {
+		return closed, nil
+	}
+	p.ThroughEndpoint, p.Endpoint = true, c.Through.Policy
+	of, err := place(tx, c.Through.Account)
+	endpoint := c.Through.Endpoint
+	endpoint.Membership = of.membership()
+	c.request.Through = &endpoint
+	return closed, err
 }
 
 // WouldReach reports how q's resource policy alone answers the caller: whether
@@ -73,6 +145,9 @@ func (c *Call) WouldReach(tx *store.Tx, q Query) (policy.Result, error) {
 		return policy.Result{}, err
 	}
 	c.fill(caller, q)
+	if _, err := c.guardrails(tx, q, &authz.Policies{}); err != nil {
+		return policy.Result{}, err
+	}
 	return q.ResourcePolicy.Match(&policy.Request{
 		Action: q.Action, Resource: q.Resource, Who: &c.request.Caller.Principal, Context: &c.request}, nil), nil
 }
@@ -82,6 +157,7 @@ func (c *Call) fill(caller authz.Caller, q Query) {
 		Caller: caller, Action: q.Action, Resource: q.Resource, Guarded: q.Guarded, ResourceAccount: q.ResourceAccount,
 		CrossAccount: q.CrossAccount, Now: c.Now, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
 		Referer: c.Referer, SecureTransport: c.Secure, ServiceCondition: q.Conditions,
+		Via: c.Via, SourceArn: c.SourceArn, SourceAccount: c.SourceAccount,
 	}
 }
 
@@ -100,6 +176,9 @@ func (c *Call) note(d *authz.Decision) {
 func (c *Call) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
 	if s := c.Credential.Session; s != nil {
 		return s.principal(tx)
+	}
+	if name := c.Credential.Service; name != "" {
+		return authz.Caller{Principal: policy.Principal{Kind: policy.Service, Partition: Partition, Service: name}}, authz.Policies{}, nil
 	}
 	k, err := store.Get(tx, accessKeyKind, accessKeyKey(c.Credential.AccessKeyID))
 	if errors.Is(err, store.ErrNotFound) || err == nil && !k.Active {
@@ -172,7 +251,8 @@ func (s *Session) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) 
 			return caller, policies, err
 		}
 	}
-	caller.Kind, caller.TokenIssued, caller.SourceIdentity = s.Kind, s.Issued, s.SourceIdentity
+	caller.Kind, caller.TokenIssued, caller.SourceIdentity, caller.Provider = s.Kind, s.Issued, s.SourceIdentity, s.Provider
+	caller.MFA = s.MFA
 	switch s.Kind {
 	case policy.RoleSession:
 		caller.ARN = arn.STS(Partition, s.Account, "assumed-role/"+s.Entity+"/"+s.Name)

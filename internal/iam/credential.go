@@ -72,7 +72,9 @@ type Session struct {
 	Tags       map[string]string `json:",omitzero"` // session tags
 	Transitive []string          `json:",omitzero"` // tag keys that a further session inherits
 
-	SourceIdentity string `json:",omitzero"`
+	SourceIdentity string    `json:",omitzero"`
+	MFA            time.Time `json:",omitzero"` // when the second factor was given; not of role sessions
+	Provider       string    `json:",omitzero"` // the identity provider that a web identity came from
 
 	compiled []*policy.Policy
 }
@@ -82,17 +84,30 @@ const tokenName = "session token"
 // maxSessions bounds how many opened session tokens are remembered.
 const maxSessions = 10_000
 
+// A ServiceCredential lets an AWS service, or what stands in for one, call as
+// itself and forward its callers' requests. Who holds one is trusted to have
+// verified the requests it forwards.
+type ServiceCredential struct {
+	Service    string // the service principal, as s3.amazonaws.com
+	ID, Secret string // the access key
+}
+
 // A Directory authenticates callers. It is safe for concurrent use.
 type Directory struct {
-	db *store.DB
+	db       *store.DB
+	services map[string]ServiceCredential // by access key id
 
 	mu       sync.RWMutex        // guards sessions
 	sessions map[string]*Session // by token; a token never changes its meaning
 }
 
-// NewDirectory makes a directory over db.
-func NewDirectory(db *store.DB) *Directory {
-	return &Directory{db: db, sessions: map[string]*Session{}}
+// NewDirectory makes a directory over db, and of the services that may call.
+func NewDirectory(db *store.DB, services ...ServiceCredential) *Directory {
+	d := &Directory{db: db, services: map[string]ServiceCredential{}, sessions: map[string]*Session{}}
+	for _, s := range services {
+		d.services[s.ID] = s
+	}
+	return d
 }
 
 // Issue completes s with fresh credentials and returns the session token.
@@ -150,6 +165,7 @@ type Credential struct {
 	Secret      string
 	Account     string
 	Session     *Session // nil for long-term keys
+	Service     string   // the service principal, of a service's own credential
 	user        string   // of a long-term key: user name, empty for root
 	userID      string
 	userARN     string
@@ -168,6 +184,9 @@ func (d *Directory) Find(ctx context.Context, accessKeyID, token string) (c *Cre
 			return nil, ErrUnknownCredential
 		}
 		return &Credential{AccessKeyID: s.AccessKeyID, Secret: s.Secret, Account: s.Account, Session: s}, nil
+	}
+	if s, ok := d.services[accessKeyID]; ok {
+		return &Credential{AccessKeyID: s.ID, Secret: s.Secret, Service: s.Service}, nil
 	}
 	err = d.db.View(ctx, func(tx *store.Tx) error {
 		k, err := store.Get(tx, accessKeyKind, accessKeyKey(accessKeyID))

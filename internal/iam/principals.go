@@ -41,6 +41,16 @@ func ResolvePrincipals(tx *store.Tx, doc *policy.Document, partition string, all
 	})
 }
 
+// ResolvePrincipal does the same for one principal, that of a grant: an account, a
+// user, a role, or one of their sessions, by ARN. It returns the stored form.
+// ErrPrincipal: there is no such principal, or it cannot stand there.
+func ResolvePrincipal(tx *store.Tx, principalARN, partition string) (string, error) {
+	if !strings.HasPrefix(principalARN, "arn:") {
+		return "", ErrPrincipal
+	}
+	return resolver{tx, partition, false}.resolve("AWS", principalARN)
+}
+
 type resolver struct {
 	tx             *store.Tx
 	partition      string
@@ -49,7 +59,7 @@ type resolver struct {
 
 func (r resolver) resolve(kind, text string) (string, error) {
 	switch {
-	case kind == "Service" && validService(text), kind == "Federated" && r.allowFederated:
+	case kind == "Service" && IsServicePrincipal(text), kind == "Federated" && r.allowFederated:
 		return text, nil
 	case kind != "AWS":
 		return "", ErrPrincipal // AUTH-2.8 (UNVERIFIED) and 2.9
@@ -101,8 +111,9 @@ func (r resolver) session(a arn.ARN) error {
 	}
 }
 
-// validService reports whether s has the form of a service principal.
-func validService(s string) bool {
+// IsServicePrincipal reports whether s has the form of a service principal, as
+// s3.amazonaws.com.
+func IsServicePrincipal(s string) bool {
 	name, ok := strings.CutSuffix(s, ".amazonaws.com")
 	if !ok {
 		name, ok = strings.CutSuffix(s, ".amazonaws.com.cn")
@@ -113,18 +124,23 @@ func validService(s string) bool {
 // RestorePrincipals turns unique ids back into ARNs, as readers see them. The
 // ids of deleted entities stay (AUTH-2.16). It changes doc.
 func RestorePrincipals(tx *store.Tx, doc *policy.Document, partition string) error {
-	return doc.EachPrincipal(func(_ string, entry *policy.Item) error {
-		if !policy.IsUniqueID(entry.Text) {
-			return nil
-		}
-		e, err := FindUnique(tx, entry.Text)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return nil
-		case err != nil:
-			return err
-		}
-		entry.Text = arn.IAM(partition, e.Account, string(e.Class)+e.Path+e.Name)
-		return nil
+	return doc.EachPrincipal(func(_ string, entry *policy.Item) (err error) {
+		entry.Text, err = RestorePrincipal(tx, entry.Text, partition)
+		return err
 	})
+}
+
+// RestorePrincipal does the same for one principal.
+func RestorePrincipal(tx *store.Tx, stored, partition string) (string, error) {
+	if !policy.IsUniqueID(stored) {
+		return stored, nil
+	}
+	e, err := FindUnique(tx, stored)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return stored, nil
+	case err != nil:
+		return "", err
+	}
+	return arn.IAM(partition, e.Account, string(e.Class)+e.Path+e.Name), nil
 }

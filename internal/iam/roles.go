@@ -3,7 +3,9 @@ package iam
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -87,8 +89,13 @@ func (s *Service) CreateRole(ctx context.Context, call *Call, in *iamapi.CreateR
 	return &out, err
 }
 
-// AddRole makes a role for the program itself, without a caller to authorize.
-func AddRole(tx *store.Tx, e *Entity, trust string) error {
+// AddAdministrator makes a role that may do everything in its account and that
+// another account's identity policies let their principals assume, for the
+// program itself.
+func AddAdministrator(tx *store.Tx, account, name, trusted string, now time.Time) error {
+	e := newEntity(account, RoleClass, name, "/", now)
+	e.MaxSession, e.Attached = defaultSession, []string{"arn:" + Partition + ":iam::aws:policy/AdministratorAccess"}
+	trust := statement(`"Effect":"Allow","Principal":{"AWS":"` + arn.Root(Partition, trusted) + `"},"Action":"sts:AssumeRole"`)
 	if err := setTrust(tx, e, trust); err != nil {
 		return err
 	}

@@ -51,6 +51,15 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 		c.key = t.key
 		q.Guarded, q.ResourcePolicy = true, t.key.policy
 	}
+	if c.presented != nil {
+		grants, err := c.presented.query(tx, call, action, t, c.encryptionContext)
+		if err != nil {
+			return nil, err
+		}
+		if t.key != nil {
+			q.Grants = func(who *policy.Principal) ([]*policy.Policy, error) { return grants.find(tx, who) }
+		}
+	}
 	c.requestAlias = t.alias
 	d, req, err := call.Decide(tx, q)
 	switch {
@@ -79,7 +88,7 @@ func refusal(d *authz.Decision, req *authz.Request, t target) string {
 	case t.alias != "":
 		resource = "resource: " + arn.Alias(req.Region, t.account, t.alias) // as it was named: what it leads to is not theirs to know
 	}
-	return "User: " + req.Caller.ARN + " is not authorized to perform: " + req.Action.String() + " on " + resource +
+	return "User: " + req.Caller.Shown() + " is not authorized to perform: " + req.Action.String() + " on " + resource +
 		" because the resource does not exist in this Region, no resource-based policies allow access, " +
 		"or a resource-based policy explicitly denies access"
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/policy"
 )
@@ -24,6 +25,11 @@ type conditions struct {
 	unused            func(*Key) int    // kms:TrailingDaysWithoutKeyUsage
 	tags              authz.RequestTags
 	create            *kmsapi.CreateKeyRequest // with defaults filled in
+	grant             *kmsapi.CreateGrantRequest
+	constraintType    string // kms:GrantConstraintType
+	forService        *bool  // kms:GrantIsForAWSResource
+
+	presented *presented // grant tokens; nil: no grant can allow the action
 }
 
 // Lookup answers a condition key of the service.
@@ -51,11 +57,41 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		}
 	case policy.KeyRequestTag, policy.KeyTagKeys:
 		return c.tags.Lookup(key)
+	case policy.KeyKMSGrantConstraintType:
+		return policy.Optional(c.constraintType)
+	case policy.KeyKMSGrantIsForAWSResource:
+		return truth(c.forService)
 	default:
-		if c.create != nil {
+		switch {
+		case c.create != nil:
 			return c.ofCreation(key)
+		case c.grant != nil:
+			if v := c.ofGrant(key); v.Present {
+				return v
+			}
 		}
 		return c.ofKey(key)
+	}
+	return policy.Value{}
+}
+
+// ofGrant answers the keys about the grant that CreateGrant asks for.
+func (c *conditions) ofGrant(key policy.ConditionKey) policy.Value {
+	switch key.ID {
+	case policy.KeyKMSGrantOperations:
+		return policy.Many(c.grant.Operations)
+	case policy.KeyKMSGranteePrincipal:
+		return policy.Optional(model.Value(c.grant.GranteePrincipal))
+	case policy.KeyKMSGranteeServicePrincipal:
+		return policy.Optional(model.Value(c.grant.GranteeServicePrincipal))
+	case policy.KeyKMSRetiringPrincipal:
+		return policy.Optional(model.Value(c.grant.RetiringPrincipal))
+	case policy.KeyKMSRetiringServicePrincipal:
+		return policy.Optional(model.Value(c.grant.RetiringServicePrincipal))
+	case policy.KeyKMSGrantConstraintSourceArn:
+		if c.grant.Constraints != nil {
+			return policy.Optional(model.Value(c.grant.Constraints.SourceArn))
+		}
 	}
 	return policy.Value{}
 }

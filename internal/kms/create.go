@@ -114,27 +114,19 @@ func newKey(call *iam.Call, in *kmsapi.CreateKeyRequest) *Key {
 
 // DescribeKey shows a key, in any state.
 func (s *Service) DescribeKey(ctx context.Context, call *iam.Call, in *kmsapi.DescribeKeyRequest) (*kmsapi.DescribeKeyResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
+	presented, err := s.present(in.GrantTokens)
+	if err != nil {
 		return nil, err
 	}
 	var out kmsapi.DescribeKeyResponse
-	err := call.View(ctx, s.db, func(tx *store.Tx) error {
-		key, err := managed(tx, call, "DescribeKey", *in.KeyId, withAlias, &conditions{})
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
+		key, err := managed(tx, call, "DescribeKey", *in.KeyId, withAlias, &conditions{presented: presented})
 		if err == nil {
 			out.KeyMetadata = key.metadata()
 		}
 		return err
 	})
 	return &out, err
-}
-
-// checkGrantTokens refuses tokens that belong to no grant. There are no grants
-// yet, so every token is one of those.
-func checkGrantTokens(tokens []string) error {
-	if len(tokens) > 0 {
-		return kmsapi.InvalidGrantTokenException("")
-	}
-	return nil
 }
 
 // ListKeys lists the keys of the caller's account and Region, in any state.

@@ -21,11 +21,13 @@ type use struct {
 	algorithm string
 	context   map[string]string
 	sameKey   *bool
+	presented *presented
 }
 
 // on authorizes the use of a target and checks that the key can serve it.
 func (u use) on(tx *store.Tx, call *iam.Call, t target) (*Key, error) {
-	key, err := authorize(tx, call, u.action, t, &conditions{algorithm: u.algorithm, encryptionContext: u.context, sameKey: u.sameKey})
+	key, err := authorize(tx, call, u.action, t, &conditions{algorithm: u.algorithm, encryptionContext: u.context, sameKey: u.sameKey,
+		presented: u.presented})
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +71,15 @@ func unsupportedRecipient(r *kmsapi.RecipientInfo) error {
 
 // Encrypt makes a ciphertext blob.
 func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
+	presented, err := s.present(in.GrantTokens)
+	if err != nil {
 		return nil, err
 	}
-	u := use{operation: "Encrypt", action: actions["Encrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault), context: in.EncryptionContext}
+	u := use{operation: "Encrypt", action: actions["Encrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault),
+		context: in.EncryptionContext, presented: presented}
 	var key *Key
 	var m *material.Symmetric
-	err := call.View(ctx, s.db, func(tx *store.Tx) (err error) {
+	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) {
 		key, m, err = u.encrypting(tx, call, *in.KeyId)
 		return err
 	})
@@ -92,13 +96,15 @@ func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.Encryp
 
 // Decrypt opens a ciphertext blob.
 func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
+	presented, err := s.present(in.GrantTokens)
+	if err != nil {
 		return nil, err
 	}
 	if err := unsupportedRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	u := use{operation: "Decrypt", action: actions["Decrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault), context: in.EncryptionContext}
+	u := use{operation: "Decrypt", action: actions["Decrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault),
+		context: in.EncryptionContext, presented: presented}
 	c, err := newCiphertext(in.CiphertextBlob, in.KeyId, u.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
@@ -130,12 +136,13 @@ func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.Decryp
 // ReEncrypt opens a blob under one key and makes another under a second one,
 // without showing the plaintext.
 func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
-	if err := checkGrantTokens(in.GrantTokens); err != nil {
+	presented, err := s.present(in.GrantTokens)
+	if err != nil {
 		return nil, err
 	}
-	from := use{operation: "ReEncrypt", action: actions["ReEncryptFrom"], context: in.SourceEncryptionContext,
+	from := use{operation: "ReEncrypt", action: actions["ReEncryptFrom"], context: in.SourceEncryptionContext, presented: presented,
 		algorithm: model.Or(in.SourceEncryptionAlgorithm, symmetricDefault)}
-	to := use{operation: "ReEncrypt", action: actions["ReEncryptTo"], context: in.DestinationEncryptionContext,
+	to := use{operation: "ReEncrypt", action: actions["ReEncryptTo"], context: in.DestinationEncryptionContext, presented: presented,
 		algorithm: model.Or(in.DestinationEncryptionAlgorithm, symmetricDefault)}
 	c, err := newCiphertext(in.CiphertextBlob, in.SourceKeyId, from.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
@@ -155,6 +162,7 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 		}
 		from.sameKey = new(source.arn == destination.arn)
 		to.sameKey = from.sameKey
+		presented.keys = []string{source.arn, destination.arn}
 		if opened, err = c.decrypting(tx, call, from, source); err != nil {
 			return err
 		}

@@ -32,11 +32,15 @@ func dataKeySize(spec *string, bytes *int32) (int, error) {
 	}
 }
 
-func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID string, encryptionContext map[string]string, size int, dry *bool) (*dataKey, error) {
-	u := use{operation: operation, action: actions[operation], algorithm: symmetricDefault, context: encryptionContext}
+func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID string, encryptionContext map[string]string, tokens []string, size int, dry *bool) (*dataKey, error) {
+	presented, err := s.present(tokens)
+	if err != nil {
+		return nil, err
+	}
+	u := use{operation: operation, action: actions[operation], algorithm: symmetricDefault, context: encryptionContext, presented: presented}
 	var d dataKey
 	var m *material.Symmetric
-	err := call.View(ctx, s.db, func(tx *store.Tx) (err error) {
+	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) {
 		d.key, m, err = u.encrypting(tx, call, keyID)
 		return err
 	})
@@ -59,15 +63,12 @@ func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID 
 func (s *Service) GenerateDataKey(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
 	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
 	if err == nil {
-		err = checkGrantTokens(in.GrantTokens)
-	}
-	if err == nil {
 		err = unsupportedRecipient(in.Recipient)
 	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, call, "GenerateDataKey", *in.KeyId, in.EncryptionContext, size, in.DryRun)
+	d, err := s.dataKey(ctx, call, "GenerateDataKey", *in.KeyId, in.EncryptionContext, in.GrantTokens, size, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +78,10 @@ func (s *Service) GenerateDataKey(ctx context.Context, call *iam.Call, in *kmsap
 // GenerateDataKeyWithoutPlaintext makes a data key and shows it encrypted only.
 func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyWithoutPlaintextResponse, error) {
 	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
-	if err == nil {
-		err = checkGrantTokens(in.GrantTokens)
-	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, call, "GenerateDataKeyWithoutPlaintext", *in.KeyId, in.EncryptionContext, size, in.DryRun)
+	d, err := s.dataKey(ctx, call, "GenerateDataKeyWithoutPlaintext", *in.KeyId, in.EncryptionContext, in.GrantTokens, size, in.DryRun)
 	if err != nil {
 		return nil, err
 	}

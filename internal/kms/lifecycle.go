@@ -149,7 +149,10 @@ func (s *Service) remove(ctx context.Context, e store.Entry[due], now time.Time)
 		EventType: "AwsServiceEvent", EventTime: now.UTC().Truncate(time.Second), EventSource: "kms.amazonaws.com", EventName: "DeleteKey",
 		AWSRegion: e.Value.Region, UserIdentity: &audit.Identity{Type: "AWSService", AccountID: e.Value.Account}, RequestID: uuid.New().String(),
 		RecipientAccountID: e.Value.Account, Resources: []audit.Resource{{AccountID: e.Value.Account, Type: "AWS::KMS::Key", ARN: keyARN}}})
-	err := iam.Change(ctx, s.db, entry, func(tx *store.Tx) error { return s.expunge(tx, e, now) })
+	err := s.dropGrants(ctx, entry, e, now)
+	if err == nil {
+		err = iam.Change(ctx, s.db, entry, func(tx *store.Tx) error { return s.expunge(tx, e, now) })
+	}
 	if err != nil {
 		entry.ErrorCode = "KMSInternalException"
 	}
@@ -158,6 +161,39 @@ func (s *Service) remove(ctx context.Context, e store.Entry[due], now time.Time)
 	}
 	s.config.Logger.Info("removed a key whose waiting period is over", "key", keyARN)
 	return errors.Join(err, entry.End())
+}
+
+// dropGrants removes the grants on a key that is gone, some at a time: there may
+// be more than one transaction holds.
+func (s *Service) dropGrants(ctx context.Context, entry *audit.Entry, e store.Entry[due], now time.Time) error {
+	region, account, id := e.Value.Region, e.Value.Account, e.Value.KeyID
+	for {
+		n := 0
+		err := iam.Change(ctx, s.db, entry, func(tx *store.Tx) error {
+			key, err := store.Get(tx, keyKind, keyKey(region, account, id))
+			if n = 0; errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			prefix := grantPrefix(region, account, id)
+			batch, err := store.List(tx, grantKind, prefix, prefix, 200)
+			if err != nil {
+				return err
+			}
+			for _, g := range batch {
+				if err := removeGrant(tx, g.Value); err != nil {
+					return err
+				}
+			}
+			n = len(batch)
+			return nil
+		})
+		if err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 // expunge removes one key and all that hangs on it, unless its deletion was

@@ -24,6 +24,9 @@ type Config struct {
 	// Such keys do not exist for any caller, swept or not. Zero means every
 	// minute.
 	DeletionSweep time.Duration
+	// GrantDelay is how long a new grant serves only those who present its token.
+	// Zero: it serves at once.
+	GrantDelay time.Duration
 	// Log records what the sweep removes. It must be set for Run.
 	Log *audit.Log
 	// Logger is told what the sweep does. Nil means slog.Default.

@@ -12,6 +12,7 @@ type Fault struct {
 	Code    string // as clients see it: "DisabledException"
 	Message string // for the caller; never key material, never Go type names; may be empty
 	Status  int    // HTTP status; 400 for every client fault of KMS, 500 for its own
+	Reason  string // a word of the API that says more, where it has one; else empty
 	cause   error  // for the server's log
 }
 
@@ -24,6 +25,13 @@ func NewFault(code string, status int, message string) *Fault {
 func (f *Fault) Because(cause error) *Fault {
 	g := *f
 	g.cause = cause
+	return &g
+}
+
+// For returns a copy of f with a reason.
+func (f *Fault) For(reason string) *Fault {
+	g := *f
+	g.Reason = reason
 	return &g
 }
 

@@ -3,13 +3,14 @@ package policy
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A GrantTerms is what a grant permits: operations for one grantee, within a
-// constraint on the encryption context (AUTH-6.1, 6.5).
+// constraint on the encryption context and the source (AUTH-6.1, 6.5).
 type GrantTerms struct {
 	Name       string // for explanations
-	Grantee    string // an ARN, as in a key policy's Principal
+	Grantee    string // as in a key policy's Principal: an ARN, a unique id, or a service principal
 	Operations []string
 	// Equals and Subset are the encryption-context constraints; at most one is
 	// not nil.
@@ -19,32 +20,58 @@ type GrantTerms struct {
 	SourceArn string
 }
 
-// unconstrained are the operations that ignore encryption-context constraints
-// (AUTH-6.5.2).
-var unconstrained = []string{"DescribeKey", "RetireGrant"}
-
 // Grant compiles a grant into a policy that allows just what the grant does. In
 // a constraint the keys of pairs are compared without regard to case, the
 // values exactly: the recommended reading of AUTH-6.5.1 (UNVERIFIED), which is
-// how condition keys compare them too.
+// how condition keys compare them too. RetireGrant is not in it: who may retire
+// a grant is for Retirement.
 func Grant(g GrantTerms) *Policy {
-	constrained := Statement{Effect: Allow, Principal: awsPrincipal(g.Grantee), Resource: list("*"), Action: &List{Array: true}}
-	free := constrained
-	free.Action = &List{Array: true}
+	var free, create, constrained []string // DescribeKey ignores the encryption context (AUTH-6.5.2)
 	for _, op := range g.Operations {
-		to := constrained.Action
-		if slices.Contains(unconstrained, op) {
-			to = free.Action
+		switch op {
+		case "DescribeKey":
+			free = append(free, op)
+		case "CreateGrant":
+			create = append(create, op)
+		case "RetireGrant":
+		default:
+			constrained = append(constrained, op)
 		}
-		to.Items = append(to.Items, Item{Text: "kms:" + op, Quoted: true})
 	}
-	constrained.Conditions = slices.Concat(contextConditions(g), sourceCondition(g))
-	free.Conditions = sourceCondition(g)
-	return Compile(&Document{Version: "2008-10-17", Statements: []Statement{constrained, free}}, Key, g.Name)
+	context, source := contextConditions(g), sourceCondition(g)
+	var statements []Statement
+	for _, s := range []struct {
+		operations []string
+		conditions []Condition
+	}{{constrained, slices.Concat(context, source)}, {free, source}, {create, slices.Concat(context, source, childConditions(g))}} {
+		if len(s.operations) > 0 {
+			statements = append(statements, permit([]string{g.Grantee}, s.operations, s.conditions))
+		}
+	}
+	return Compile(&Document{Version: "2008-10-17", Statements: statements}, Key, g.Name)
 }
 
-func awsPrincipal(who string) *Principals {
-	return &Principals{Entries: []PrincipalEntry{{"AWS", *list(who)}}}
+// Retirement compiles who may retire a grant (AUTH-6.6): the principals may,
+// and accounts among them let their identity policies decide.
+func Retirement(name string, principals ...string) *Policy {
+	s := permit(principals, []string{"RetireGrant"}, nil)
+	return Compile(&Document{Version: "2008-10-17", Statements: []Statement{s}}, Key, name)
+}
+
+func permit(principals, operations []string, conditions []Condition) Statement {
+	actions := list()
+	for _, op := range operations {
+		actions.Items = append(actions.Items, Item{Text: "kms:" + op, Quoted: true})
+	}
+	who := &Principals{}
+	for _, p := range principals {
+		kind := "AWS"
+		if !strings.HasPrefix(p, "arn:") && !IsUniqueID(p) {
+			kind = "Service"
+		}
+		who.Entries = append(who.Entries, PrincipalEntry{kind, *list(p)})
+	}
+	return Statement{Effect: Allow, Principal: who, Action: actions, Resource: list("*"), Conditions: conditions}
 }
 
 func list(texts ...string) *List {
@@ -55,6 +82,10 @@ func list(texts ...string) *List {
 	return l
 }
 
+func equals(key, value string) Condition {
+	return Condition{Operator: "StringEquals", Key: key, Values: *list(value)}
+}
+
 // contextConditions demand each pair and, for Equals, nothing else.
 func contextConditions(g GrantTerms) (out []Condition) {
 	pairs := g.Equals
@@ -63,7 +94,7 @@ func contextConditions(g GrantTerms) (out []Condition) {
 	}
 	keys := slices.Sorted(maps.Keys(pairs))
 	for _, k := range keys {
-		out = append(out, Condition{Operator: "StringEquals", Key: "kms:EncryptionContext:" + k, Values: *list(pairs[k])})
+		out = append(out, equals("kms:EncryptionContext:"+k, pairs[k]))
 	}
 	if g.Equals != nil {
 		out = append(out, Condition{Operator: "ForAllValues:StringEqualsIgnoreCase", Key: "kms:EncryptionContextKeys", Values: *list(keys...)})
@@ -77,5 +108,20 @@ func sourceCondition(g GrantTerms) []Condition {
 	if g.SourceArn == "" {
 		return nil
 	}
-	return []Condition{{Operator: "StringEquals", Key: "aws:SourceArn", Values: *list(g.SourceArn)}}
+	return []Condition{equals("aws:SourceArn", g.SourceArn)}
+}
+
+// childConditions keep a grant that a grantee makes within this one (AUTH-6.7.2):
+// no further operation, no looser constraint. That its pairs hold is for
+// contextConditions: the pairs of CreateGrant's request are those of the
+// constraint it asks for. The source must be kept (UNVERIFIED).
+func childConditions(g GrantTerms) []Condition {
+	out := []Condition{{Operator: "ForAllValues:StringEquals", Key: "kms:GrantOperations", Values: *list(g.Operations...)}}
+	if g.Equals != nil {
+		out = append(out, equals("kms:GrantConstraintType", "EncryptionContextEquals"))
+	}
+	if g.SourceArn != "" {
+		out = append(out, equals("kms:GrantConstraintSourceArn", g.SourceArn))
+	}
+	return out
 }

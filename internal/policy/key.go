@@ -3,7 +3,8 @@ package policy
 import "strings"
 
 // A KeyID is a condition key, interned. KeyUnknown stands for every key this
-// program does not know: it is legal and never present (AUTH-8.5).
+// program does not know: it is legal and never present (AUTH-8.5), unless it is
+// a claim of an identity provider, whose names nobody can know beforehand.
 type KeyID uint8
 
 // The condition keys (condition-keys.md). A name that ends in a slash or colon
@@ -50,6 +51,9 @@ const (
 	KeyUsername
 	KeyViaAWSService
 	KeyVpcSourceIP
+	KeyVpceAccount
+	KeyVpceOrgID
+	KeyVpceOrgPaths
 	KeyKMSBypassPolicyLockoutSafetyCheck
 	KeyKMSCallerAccount
 	KeyKMSCustomerMasterKeySpec
@@ -142,6 +146,9 @@ var keyNames = [numKeys]string{
 	KeyUsername:                                  "aws:username",
 	KeyViaAWSService:                             "aws:ViaAWSService",
 	KeyVpcSourceIP:                               "aws:VpcSourceIp",
+	KeyVpceAccount:                               "aws:VpceAccount",
+	KeyVpceOrgID:                                 "aws:VpceOrgID",
+	KeyVpceOrgPaths:                              "aws:VpceOrgPaths",
 	KeyKMSBypassPolicyLockoutSafetyCheck:         "kms:BypassPolicyLockoutSafetyCheck",
 	KeyKMSCallerAccount:                          "kms:CallerAccount",
 	KeyKMSCustomerMasterKeySpec:                  "kms:CustomerMasterKeySpec",
@@ -203,7 +210,7 @@ var keyIndex = func() map[string]KeyID {
 // key of aws:PrincipalTag/team, the pair's key of kms:EncryptionContext:app.
 type ConditionKey struct {
 	ID     KeyID
-	Suffix string // compared without regard to case (AUTH-8.2)
+	Suffix string // compared without regard to case (AUTH-8.2); of KeyUnknown the whole name
 }
 
 // KeyNamed finds a condition key. Case does not matter.
@@ -224,7 +231,7 @@ func KeyNamed(name string) ConditionKey {
 			return ConditionKey{id, name[cut+1:]}
 		}
 	}
-	return ConditionKey{}
+	return ConditionKey{KeyUnknown, name}
 }
 
 func (id KeyID) takesSuffix() bool {

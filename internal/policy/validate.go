@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -69,6 +70,10 @@ func validateStatement(s *Statement, kind Kind) error {
 		return &GrammarError{"Resource must be in ARN format or \"*\"."}
 	case kind.hasPrincipal() && !s.Principal.names():
 		return ErrPrincipal
+	case kind == SCP && s.Effect == Allow && !everything(s):
+		return &GrammarError{"An Allow statement of a service control policy must have the resource *."}
+	case kind == RCP && !denial(s):
+		return &GrammarError{"A resource control policy denies everybody actions of services that support it."}
 	}
 	for i := range s.Conditions {
 		if err := validateCondition(&s.Conditions[i], kind); err != nil {
@@ -76,6 +81,31 @@ func validateStatement(s *Statement, kind Kind) error {
 		}
 	}
 	return nil
+}
+
+// everything reports whether the statement's Resource is "*" and nothing else (AUTH-5.5).
+func everything(s *Statement) bool {
+	return !s.NotResource && len(s.Resource.Items) == 1 && s.Resource.Items[0].Text == "*"
+}
+
+// rcpServices are the services that resource control policies can be about.
+var rcpServices = []string{"s3", "sts", "kms", "sqs", "secretsmanager", "cognito-identity", "cognito-idp", "logs", "dynamodb", "ecr", "aoss"}
+
+// denial reports whether the statement is what a resource control policy may
+// hold: a Deny for everybody, of named actions of services that support it
+// (AUTH-5.6).
+func denial(s *Statement) bool {
+	everybody := s.Principal.Everyone || len(s.Principal.Entries) == 1 && s.Principal.Entries[0].Type == "AWS" &&
+		len(s.Principal.Entries[0].Values.Items) == 1 && s.Principal.Entries[0].Values.Items[0].Text == "*"
+	if s.Effect != Deny || s.NotPrincipal || s.NotAction || !everybody {
+		return false
+	}
+	for _, a := range s.Action.Items {
+		if service, _, _ := strings.Cut(a.Text, ":"); !slices.Contains(rcpServices, strings.ToLower(service)) {
+			return false
+		}
+	}
+	return true
 }
 
 // names reports whether the element names anybody, and nobody with an empty list.

@@ -20,6 +20,7 @@ import (
 	"github.com/claviger/claviger/internal/durable"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
@@ -59,6 +60,10 @@ type Config struct {
 	AcceptAuditLoss bool
 	// AuditSyncAlways syncs each audit record before its answer leaves.
 	AuditSyncAlways bool
+	// Services may call as service principals and forward requests.
+	Services []iam.ServiceCredential
+	// GrantDelay is how long a new grant serves only those who present its token.
+	GrantDelay time.Duration
 	// Logger is told what operators need to know. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -93,10 +98,11 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err := bootstrap(ctx, db, log, c); err != nil {
 		return nil, errors.Join(err, log.Close(), db.Close())
 	}
-	directory := iam.NewDirectory(db)
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{Log: log, Logger: c.Logger})}
+	directory := iam.NewDirectory(db, c.Services...)
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{GrantDelay: c.GrantDelay, Log: log, Logger: c.Logger})}
 	s.handler = wire.NewServer(wire.Config{
-		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Log: log, Logger: c.Logger})
+		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Organizations: org.NewService(db),
+		Log: log, Logger: c.Logger})
 	return s, nil
 }
 
@@ -282,9 +288,23 @@ func AuditDir(dir string) string { return filepath.Join(dir, "audit") }
 // Handler answers requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// Through answers requests that come in by a VPC endpoint.
+func (s *Server) Through(e *iam.Endpoint) http.Handler { return s.handler.Through(e) }
+
 // AddAccount creates a further account with a root access key.
 func (s *Server) AddAccount(ctx context.Context, id string, root Credentials) error {
 	return addAccount(ctx, s.DB, s.Log, id, []Credentials{root})
+}
+
+// JoinOrganization makes an existing account a member of the organization of
+// another one.
+func (s *Server) JoinOrganization(ctx context.Context, account, management string) error {
+	now := time.Now().UTC()
+	entry := s.Log.Begin(audit.Record{
+		EventType: "AwsServiceEvent", EventTime: now.Truncate(time.Second), EventSource: "organizations.amazonaws.com", EventName: "JoinOrganization",
+		UserIdentity: &audit.Identity{Type: "AWSService", AccountID: account}, RequestID: uuid.New().String(), RecipientAccountID: management})
+	err := iam.Change(ctx, s.DB, entry, func(tx *store.Tx) error { return org.Join(tx, account, management, now) })
+	return errors.Join(err, entry.End())
 }
 
 // Run does the background work until ctx ends: syncing the audit log and

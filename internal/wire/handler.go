@@ -19,6 +19,7 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sigv4"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/sts"
@@ -34,12 +35,13 @@ const smallBody = 8 << 10
 // A Config says what a Server serves. All members but Logger and Metrics must
 // be set.
 type Config struct {
-	DB        *store.DB
-	Directory *iam.Directory
-	KMS       *kms.Service
-	IAM       *iam.Service
-	STS       *sts.Service
-	Log       *audit.Log
+	DB            *store.DB
+	Directory     *iam.Directory
+	KMS           *kms.Service
+	IAM           *iam.Service
+	STS           *sts.Service
+	Organizations *org.Service
+	Log           *audit.Log
 	// Logger is told of internal errors. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -72,7 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/metrics":
 		s.metrics.write(w)
 	default:
-		s.serveAPI(w, r)
+		s.serveAPI(w, r, nil)
 	}
 }
 
@@ -105,12 +107,19 @@ type exchange struct {
 	form      url.Values // Query protocol
 	service   *service
 	operation *operation
+	through   *iam.Endpoint // nil for the ordinary listener
+}
+
+// Through answers requests that come in by a VPC endpoint, which its policy
+// limits. Like an interface endpoint of KMS it leads to KMS alone.
+func (s *Server) Through(e *iam.Endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, e) })
 }
 
 // serveAPI walks a request through: read, route, authenticate, run, record,
 // answer.
-func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String()}
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
+	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String(), through: through}
 	var err error
 	if x.body, err = readBody(w, r); err != nil {
 		x.unreadable(err)
@@ -152,7 +161,7 @@ func (s *Server) route(x *exchange) error {
 	if contentType != jsonType {
 		contentType, _, _ = mime.ParseMediaType(contentType)
 	}
-	if target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
+	if x.through == nil && target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
 		return s.routeQuery(x)
 	}
 	x.service = s.services[0] // whose protocol answers what names no service
@@ -162,7 +171,7 @@ func (s *Server) route(x *exchange) error {
 	prefix, name, ok := strings.Cut(target, ".")
 	if i := slices.IndexFunc(s.services, func(svc *service) bool {
 		return ok && svc.protocol == jsonProtocol && svc.targetPrefix == prefix
-	}); i >= 0 {
+	}); i == 0 || i > 0 && x.through == nil {
 		x.service = s.services[i]
 	} else {
 		return model.NewFault("UnknownOperationException", 400, "")
@@ -252,10 +261,15 @@ func (s *Server) run(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	from, err := s.origin(x, credential)
+	if err != nil {
+		return err
+	}
 	host, _, _ := net.SplitHostPort(x.r.RemoteAddr)
 	call := &iam.Call{
-		Credential: credential, RequestID: x.requestID, Region: region, Now: x.begin.UTC(), SourceIP: host,
+		Credential: from.credential, RequestID: x.requestID, Region: region, Now: x.begin.UTC(), SourceIP: host,
 		UserAgent: x.r.UserAgent(), Referer: x.r.Referer(), Secure: x.r.TLS != nil, Observe: s.metrics.decision,
+		Through: x.through, Via: from.via, SourceArn: from.sourceARN, SourceAccount: from.sourceAccount,
 	}
 	call.Entry = s.config.Log.Begin(record(x, call))
 	out, err := x.operation.run(x.r.Context(), call, x.decode)

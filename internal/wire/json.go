@@ -86,7 +86,8 @@ func writeJSONFault(w http.ResponseWriter, requestID string, f *model.Fault) {
 	body, err := json.Marshal(struct {
 		Type    string `json:"__type"`
 		Message string `json:"message,omitzero"`
-	}{f.Code, f.Message})
+		Reason  string `json:"Reason,omitzero"`
+	}{f.Code, f.Message, f.Reason})
 	if err != nil { // a message that is not UTF-8
 		body = []byte(`{"__type":"` + f.Code + `"}`)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
 )
 
@@ -48,6 +49,7 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 	return map[string]*operation{
 		"CancelKeyDeletion":               changes(s.CancelKeyDeletion),
 		"CreateAlias":                     changes(s.CreateAlias),
+		"CreateGrant":                     changes(s.CreateGrant),
 		"CreateKey":                       changes(s.CreateKey),
 		"Decrypt":                         reads(s.Decrypt),
 		"DeleteAlias":                     changes(s.DeleteAlias),
@@ -60,11 +62,15 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 		"GenerateRandom":                  reads(s.GenerateRandom),
 		"GetKeyPolicy":                    reads(s.GetKeyPolicy),
 		"ListAliases":                     reads(s.ListAliases),
+		"ListGrants":                      reads(s.ListGrants),
 		"ListKeyPolicies":                 reads(s.ListKeyPolicies),
 		"ListKeys":                        reads(s.ListKeys),
 		"ListResourceTags":                reads(s.ListResourceTags),
+		"ListRetirableGrants":             reads(s.ListRetirableGrants),
 		"PutKeyPolicy":                    changes(s.PutKeyPolicy),
 		"ReEncrypt":                       reads(s.ReEncrypt),
+		"RetireGrant":                     changes(s.RetireGrant),
+		"RevokeGrant":                     changes(s.RevokeGrant),
 		"ScheduleKeyDeletion":             changes(s.ScheduleKeyDeletion),
 		"TagResource":                     changes(s.TagResource),
 		"UntagResource":                   changes(s.UntagResource),
@@ -154,5 +160,43 @@ func stsOperations(s *sts.Service) map[string]*operation {
 		"GetCallerIdentity":  reads(s.GetCallerIdentity),
 		"GetFederationToken": reads(s.GetFederationToken),
 		"GetSessionToken":    reads(s.GetSessionToken),
+	}
+}
+
+func orgOperations(s *org.Service) map[string]*operation {
+	return map[string]*operation{
+		"AttachPolicy":                     changes(s.AttachPolicy),
+		"CloseAccount":                     changes(s.CloseAccount),
+		"CreateAccount":                    changes(s.CreateAccount),
+		"CreateOrganization":               changes(s.CreateOrganization),
+		"CreateOrganizationalUnit":         changes(s.CreateOrganizationalUnit),
+		"CreatePolicy":                     changes(s.CreatePolicy),
+		"DeleteOrganization":               changes(s.DeleteOrganization),
+		"DeleteOrganizationalUnit":         changes(s.DeleteOrganizationalUnit),
+		"DeletePolicy":                     changes(s.DeletePolicy),
+		"DescribeAccount":                  reads(s.DescribeAccount),
+		"DescribeCreateAccountStatus":      reads(s.DescribeCreateAccountStatus),
+		"DescribeEffectivePolicy":          reads(s.DescribeEffectivePolicy),
+		"DescribeOrganization":             reads(s.DescribeOrganization),
+		"DescribeOrganizationalUnit":       reads(s.DescribeOrganizationalUnit),
+		"DescribePolicy":                   reads(s.DescribePolicy),
+		"DetachPolicy":                     changes(s.DetachPolicy),
+		"DisablePolicyType":                changes(s.DisablePolicyType),
+		"EnablePolicyType":                 changes(s.EnablePolicyType),
+		"ListAccounts":                     reads(s.ListAccounts),
+		"ListAccountsForParent":            reads(s.ListAccountsForParent),
+		"ListChildren":                     reads(s.ListChildren),
+		"ListOrganizationalUnitsForParent": reads(s.ListOrganizationalUnitsForParent),
+		"ListParents":                      reads(s.ListParents),
+		"ListPolicies":                     reads(s.ListPolicies),
+		"ListPoliciesForTarget":            reads(s.ListPoliciesForTarget),
+		"ListRoots":                        reads(s.ListRoots),
+		"ListTagsForResource":              reads(s.ListTagsForResource),
+		"ListTargetsForPolicy":             reads(s.ListTargetsForPolicy),
+		"MoveAccount":                      changes(s.MoveAccount),
+		"TagResource":                      changes(s.TagResource),
+		"UntagResource":                    changes(s.UntagResource),
+		"UpdateOrganizationalUnit":         changes(s.UpdateOrganizationalUnit),
+		"UpdatePolicy":                     changes(s.UpdatePolicy),
 	}
 }

@@ -62,6 +62,10 @@ func TestEveryOperationRefusesStrangers(t *testing.T) {
 		"GenerateDataKey": `{"KeyId":"` + key + `","KeySpec":"AES_256"}`, "GenerateDataKeyWithoutPlaintext": `{"KeyId":"` + key + `","KeySpec":"AES_256"}`,
 		"PutKeyPolicy": `{"KeyId":"` + key + `","Policy":"{}"}`, "TagResource": `{"KeyId":"` + key + `","Tags":[]}`, "UntagResource": `{"KeyId":"` + key + `","TagKeys":[]}`,
 		"UpdateKeyDescription": `{"KeyId":"` + key + `","Description":""}`,
+		"CreateGrant":          `{"KeyId":"` + key + `","GranteePrincipal":"arn:aws:iam::111122223333:user/alice","Operations":["Decrypt"]}`,
+		"ListRetirableGrants":  `{"RetiringPrincipal":"arn:aws:iam::111122223333:user/alice"}`,
+		"RetireGrant":          `{"KeyId":"` + key + `","GrantId":"` + strings.Repeat("a", 64) + `"}`,
+		"RevokeGrant":          `{"KeyId":"` + key + `","GrantId":"` + strings.Repeat("a", 64) + `"}`,
 	}
 	before := c.srv.Revision()
 	for _, name := range wire.Operations()[0].Done {

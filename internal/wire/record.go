@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,11 +13,18 @@ import (
 
 // record is what is known about a request once it is authenticated.
 func record(x *exchange, call *iam.Call) audit.Record {
-	return audit.Record{
+	r := audit.Record{
 		UserIdentity: identity(call.Credential), EventTime: call.Now.Truncate(time.Second), EventSource: x.service.name + ".amazonaws.com",
 		EventName: x.operation.name, AWSRegion: call.Region, SourceIPAddress: call.SourceIP, UserAgent: call.UserAgent,
 		RequestID: call.RequestID, ReadOnly: x.operation.readOnly, RecipientAccountID: call.Account(),
 	}
+	if n := len(call.Via); n > 0 { // CloudTrail names the service instead of an address
+		r.UserIdentity.InvokedBy, r.SourceIPAddress, r.UserAgent = call.Via[n-1], call.Via[n-1], call.Via[n-1]
+	}
+	if call.Through != nil {
+		r.VPCEndpointID = call.Through.ID
+	}
+	return r
 }
 
 // identity is who signed, as CloudTrail tells it.
@@ -25,6 +33,9 @@ func identity(c *iam.Credential) *audit.Identity {
 	if s := c.Session; s != nil {
 		ofSession(id, s)
 		return id
+	}
+	if c.Service != "" {
+		return &audit.Identity{Type: "AWSService", InvokedBy: c.Service}
 	}
 	if name, userID := c.User(); name != "" {
 		id.Type, id.UserName, id.PrincipalID, id.ARN = "IAMUser", name, userID, c.UserARN()
@@ -36,7 +47,7 @@ func identity(c *iam.Credential) *audit.Identity {
 
 func ofSession(id *audit.Identity, s *iam.Session) {
 	id.SessionContext = &audit.Session{SourceIdentity: s.SourceIdentity, Attributes: map[string]any{
-		"creationDate": s.Issued.UTC().Format(time.RFC3339), "mfaAuthenticated": "false"}}
+		"creationDate": s.Issued.UTC().Format(time.RFC3339), "mfaAuthenticated": strconv.FormatBool(!s.MFA.IsZero())}}
 	issuer := &audit.Issuer{Type: "Role", PrincipalID: s.EntityID, AccountID: s.Account, UserName: s.Entity, ARN: s.EntityARN}
 	switch s.Kind {
 	case policy.RoleSession:

@@ -14,6 +14,7 @@ import (
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/model/orgapi"
 	"github.com/claviger/claviger/internal/model/stsapi"
+	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
 )
 
@@ -43,7 +44,7 @@ func services(c Config) []*service {
 		{name: "kms", protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS)},
 		{name: "iam", protocol: queryProtocol, namespace: iamapi.Namespace, version: iamapi.Version, internal: "ServiceFailure", known: iamapi.Operations, operations: iamOperations(c.IAM)},
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
-		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: nil},
+		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 	}
 	for _, s := range all {
 		for name, o := range s.operations {
@@ -64,7 +65,7 @@ type Implemented struct {
 // compatibility table.
 func Operations() []Implemented {
 	var out []Implemented
-	for _, s := range services(Config{KMS: &kms.Service{}, IAM: &iam.Service{}, STS: &sts.Service{}}) {
+	for _, s := range services(Config{KMS: &kms.Service{}, IAM: &iam.Service{}, STS: &sts.Service{}, Organizations: &org.Service{}}) {
 		i := Implemented{Service: s.name, Done: slices.Sorted(maps.Keys(s.operations))}
 		for _, name := range s.known {
 			if s.operations[name] == nil {

@@ -1,0 +1,256 @@
+// Package org is the Organizations service: accounts in a tree under a
+// management account, and the service and resource control policies that bind
+// them. What those policies do to a request is for iam and authz.
+package org
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"math/rand/v2"
+	"strings"
+
+	crand "crypto/rand"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/orgapi"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// A Service is the Organizations API. It is safe for concurrent use.
+type Service struct {
+	db *store.DB
+}
+
+// NewService makes the Organizations API over db.
+func NewService(db *store.DB) *Service { return &Service{db} }
+
+// A view is one request in the caller's organization. It belongs to one attempt
+// of one transaction.
+type view struct {
+	tx   *store.Tx
+	call *iam.Call
+	org  *iam.Organization
+}
+
+// A request says what is asked for and who may ask.
+type request struct {
+	action   string                           // without its prefix
+	resource func(o *iam.Organization) string // nil: "*"
+	tags     authz.RequestTags                // that the request brings
+	target   string                           // whose tags count as the resource's
+	member   bool                             // member accounts may ask as well
+}
+
+// in authorizes the caller and returns its organization. Whoever is not allowed
+// learns nothing about it.
+func (s *Service) in(tx *store.Tx, call *iam.Call, r request) (*view, error) {
+	o, err := iam.OrganizationOf(tx, call.Account())
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	v := &view{tx, call, o}
+	resource := "*"
+	if o != nil && r.resource != nil {
+		resource = r.resource(o)
+	}
+	c := &conditions{request: r.tags}
+	if o != nil && r.target != "" {
+		if t, err := v.target(r.target); err == nil {
+			c.tags = tagMap(t.Tags)
+		}
+	}
+	d, req, err := call.Decide(tx, iam.Query{Action: policy.MustAction("organizations:" + r.action), Resource: resource,
+		ResourceAccount: call.Account(), Conditions: c})
+	switch {
+	case err != nil:
+		return nil, err
+	case !d.Allowed():
+		return nil, orgapi.AccessDeniedException(d.Refusal(req))
+	case o == nil:
+		return nil, orgapi.AWSOrganizationsNotInUseException("Your account is not a member of an organization.")
+	case !r.member && o.Management != call.Account():
+		return nil, orgapi.AccessDeniedException("You don't have permissions to access this resource.")
+	}
+	return v, nil
+}
+
+// change runs a state change in the caller's organization.
+func (s *Service) change(ctx context.Context, call *iam.Call, r request, fn func(*view) error) error {
+	return call.Update(ctx, s.db, func(tx *store.Tx) error {
+		v, err := s.in(tx, call, r)
+		if err != nil {
+			return err
+		}
+		return fn(v)
+	})
+}
+
+// read runs a read in the caller's organization.
+func (s *Service) read(ctx context.Context, call *iam.Call, r request, fn func(*view) error) error {
+	return call.View(ctx, s.db, func(tx *store.Tx) error {
+		v, err := s.in(tx, call, r)
+		if err != nil {
+			return err
+		}
+		return fn(v)
+	})
+}
+
+// conditions are the condition keys of one request.
+type conditions struct {
+	request authz.RequestTags
+	tags    map[string]string // of the resource
+}
+
+// Lookup answers tag keys.
+func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
+	switch key.ID {
+	case policy.KeyRequestTag, policy.KeyTagKeys:
+		return c.request.Lookup(key)
+	case policy.KeyResourceTag:
+		return authz.FoldLookup(c.tags, key.Suffix)
+	default:
+		return policy.Value{}
+	}
+}
+
+// target returns a root, unit or account of the organization, or store.ErrNotFound.
+func (v *view) target(id string) (*iam.Target, error) {
+	t, err := store.Get(v.tx, iam.TargetKind, iam.TargetKey(id))
+	if err == nil && t.Organization != v.org.ID {
+		return nil, store.ErrNotFound
+	}
+	return t, err
+}
+
+// edit returns a copy of a target to change and put.
+func (v *view) edit(id string) (*iam.Target, error) {
+	if _, err := v.target(id); err != nil {
+		return nil, err
+	}
+	return store.Edit(v.tx, iam.TargetKind, iam.TargetKey(id))
+}
+
+func (v *view) put(t *iam.Target) error {
+	return store.Put(v.tx, iam.TargetKind, iam.TargetKey(t.ID), t)
+}
+
+// or turns an absent record into a fault.
+func or(err error, fault *model.Fault) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fault
+	}
+	return err
+}
+
+// A place is where a record lies that says only that something is there.
+type place struct{ ID string }
+
+var placeKind = store.Kind[place]{Tag: 23, Name: "place in an organization"}
+
+// childKey is where it is noted that a target is under another.
+func childKey(organization, parent, id string) string { return childPrefix(organization, parent) + id }
+
+func childPrefix(organization, parent string) string {
+	return "o/child/" + organization + "/" + parent + "/"
+}
+
+// nameKey is where the name of a unit under its parent, or of a policy in its
+// organization, is taken.
+func nameKey(within, name string) string { return "o/name/" + within + "/" + name }
+
+// take claims a name. taken is the fault if another has it.
+func (v *view) take(within, name, id string, taken *model.Fault) error {
+	p, err := store.Get(v.tx, placeKind, nameKey(within, name))
+	switch {
+	case err == nil && p.ID != id:
+		return taken
+	case err == nil || errors.Is(err, store.ErrNotFound):
+		return store.Put(v.tx, placeKind, nameKey(within, name), &place{id})
+	default:
+		return err
+	}
+}
+
+// A kind of target, as the API names it.
+const (
+	rootType    = "ROOT"
+	unitType    = "ORGANIZATIONAL_UNIT"
+	accountType = "ACCOUNT"
+)
+
+func typeOf(id string) string {
+	switch {
+	case arn.IsAccount(id):
+		return accountType
+	case strings.HasPrefix(id, "ou-"):
+		return unitType
+	default:
+		return rootType
+	}
+}
+
+// targetARN is a target's ARN.
+func targetARN(o *iam.Organization, id string) string {
+	kind := map[string]string{rootType: "root", unitType: "ou", accountType: "account"}[typeOf(id)]
+	return organizationARN(o, kind) + "/" + id
+}
+
+func organizationARN(o *iam.Organization, kind string) string {
+	return "arn:" + iam.Partition + ":organizations::" + o.Management + ":" + kind + "/" + o.ID
+}
+
+// about is a request's resource: a target.
+func about(id string) func(*iam.Organization) string {
+	return func(o *iam.Organization) string { return targetARN(o, id) }
+}
+
+// newID draws n small letters and digits behind a prefix.
+func newID(prefix string, n int) string {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails
+	r := rand.New(rand.NewChaCha8(seed))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = alphabet[r.IntN(len(alphabet))]
+	}
+	return prefix + string(b)
+}
+
+// newPage reads NextToken and MaxResults.
+func newPage(token *string, results *int32) (after string, n int, err error) {
+	n = int(model.Or(results, 20))
+	if token == nil {
+		return "", n, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(*token)
+	if err != nil {
+		return "", n, invalid(orgapi.InvalidInputExceptionReasonInvalidNextToken, "You specified an invalid value.")
+	}
+	return string(text), n, nil
+}
+
+// paged shows at most n of the items behind the one whose key is after.
+func paged[T any](items []T, after string, n int, key func(T) string) (shown []T, next *string) {
+	for len(items) > 0 && after != "" && key(items[0]) <= after {
+		items = items[1:]
+	}
+	if len(items) <= n {
+		return items, nil
+	}
+	return items[:n], new(base64.RawURLEncoding.EncodeToString([]byte(key(items[n-1]))))
+}
+
+func invalid(reason, message string) *model.Fault {
+	return orgapi.InvalidInputException(message).For(reason)
+}
+
+func constraint(reason, message string) *model.Fault {
+	return orgapi.ConstraintViolationException(message).For(reason)
+}
