@@ -44,6 +44,9 @@ type serveOptions struct {
 	auditDir       string
 	auditSync      string
 	acceptLoss     bool
+	services       string
+	consistency    string
+	endpoints      endpointList
 	sealOptions
 }
 
@@ -105,8 +108,15 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
 	f.BoolVar(&o.acceptLoss, "audit-accept-loss", false, "start although the audit log lacks what the store knows of it")
+	f.StringVar(&o.services, "service-credentials", "", "file of access keys of AWS services that may call as themselves and forward requests: AWS shared-credentials format, a profile for each service principal")
+	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: a new grant serves only those who present its token for 5 seconds")
+	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
 	o.sealOptions.register(f)
 }
+
+// grantDelay is how long grants take to be known everywhere if consistency is
+// eventual.
+const grantDelay = 5 * time.Second
 
 func (o *serveOptions) config() (server.Config, error) {
 	c := server.Config{Dir: o.data, KeyFile: o.keyFile, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
@@ -118,16 +128,27 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, errors.New("--audit-sync is interval or always")
 	case !arn.IsAccount(o.account):
 		return c, fmt.Errorf("%q is not a 12-digit account id", o.account)
+	case o.consistency != "strong" && o.consistency != "eventual":
+		return c, errors.New("--consistency is strong or eventual")
 	case !o.dev && len(o.devCredentials) > 0:
 		return c, errors.New("--dev-credentials goes with --dev")
-	case o.dev:
+	}
+	if o.consistency == "eventual" {
+		c.GrantDelay = grantDelay
+	}
+	var err error
+	if o.services != "" {
+		if c.Services, err = readServices(o.services); err != nil {
+			return c, err
+		}
+	}
+	if o.dev {
 		c.RootKeys = o.devCredentials
 		if len(c.RootKeys) == 0 {
 			c.RootKeys = []server.Credentials{{ID: "test", Secret: "test"}}
 		}
 		return c, nil
 	}
-	var err error
 	c.Seal, err = o.seal()
 	return c, err
 }
@@ -149,47 +170,78 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	debug.SetGCPercent(800)
 	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
-	listener, scheme, err := o.open()
+	listeners, scheme, err := o.open()
 	if err != nil {
 		return err
 	}
 	s, err := server.Open(ctx, c)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, closeAll(listeners))
+	}
+	handlers := []http.Handler{s.Handler()}
+	for i := range o.endpoints {
+		handlers = append(handlers, s.Through(&o.endpoints[i].Endpoint))
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(background) })
-	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listener.Addr())
-	err = serveHTTP(ctx, listener, s.Handler())
+	for i, e := range o.endpoints {
+		c.Logger.Info("VPC endpoint", "name", e.ID, "url", scheme+"://"+listeners[i+1].Addr().String())
+	}
+	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listeners[0].Addr())
+	err = serveHTTP(ctx, listeners, handlers)
 	stop()
 	wg.Wait()
 	return errors.Join(err, s.Close())
 }
 
-// open listens. Plain HTTP is for loopback: signatures protect requests, but
-// not the plaintext in answers.
-func (o *serveOptions) open() (net.Listener, string, error) {
-	if (o.tlsCert == "") != (o.tlsKey == "") {
-		return nil, "", errors.New("--tls-cert and --tls-key go together")
-	}
-	if o.tlsCert == "" && !o.insecure && !loopback(o.listen) {
-		return nil, "", fmt.Errorf("plain HTTP on %s would show plaintexts to the network: give --tls-cert and --tls-key, or --insecure-plain-http", o.listen)
-	}
-	listener, err := net.Listen("tcp", o.listen)
+// open listens: on the ordinary address and on that of each endpoint.
+func (o *serveOptions) open() (listeners []net.Listener, scheme string, err error) {
+	scheme, wrap, err := o.transport()
 	if err != nil {
 		return nil, "", err
 	}
-	listener = netutil.LimitListener(listener, maxConnections)
+	addresses := []string{o.listen}
+	for _, e := range o.endpoints {
+		addresses = append(addresses, e.listen)
+	}
+	for _, address := range addresses {
+		l, err := o.listenOn(address)
+		if err != nil {
+			return nil, "", errors.Join(err, closeAll(listeners))
+		}
+		listeners = append(listeners, wrap(netutil.LimitListener(l, maxConnections)))
+	}
+	return listeners, scheme, nil
+}
+
+func closeAll(listeners []net.Listener) (err error) {
+	for _, l := range listeners {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// transport is TLS if there is a certificate.
+func (o *serveOptions) transport() (scheme string, wrap func(net.Listener) net.Listener, err error) {
+	if (o.tlsCert == "") != (o.tlsKey == "") {
+		return "", nil, errors.New("--tls-cert and --tls-key go together")
+	}
 	if o.tlsCert == "" {
-		return listener, "http", nil
+		return "http", func(l net.Listener) net.Listener { return l }, nil
 	}
 	certificate, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
-	if err != nil {
-		return nil, "", errors.Join(err, listener.Close())
+	c := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	return "https", func(l net.Listener) net.Listener { return tls.NewListener(l, c) }, err
+}
+
+// listenOn listens. Plain HTTP is for loopback: signatures protect requests, but
+// not the plaintext in answers.
+func (o *serveOptions) listenOn(address string) (net.Listener, error) {
+	if o.tlsCert == "" && !o.insecure && !loopback(address) {
+		return nil, fmt.Errorf("plain HTTP on %s would show plaintexts to the network: give --tls-cert and --tls-key, or --insecure-plain-http", address)
 	}
-	return tls.NewListener(listener, &tls.Config{
-		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), "https", nil
+	return net.Listen("tcp", address)
 }
 
 func loopback(address string) bool {
@@ -206,19 +258,33 @@ func newHTTPServer(h http.Handler) *http.Server {
 	}
 }
 
-// serveHTTP answers on listener until ctx ends, then lets requests in flight finish.
-func serveHTTP(ctx context.Context, listener net.Listener, h http.Handler) error {
-	hs := newHTTPServer(h)
-	done := make(chan error, 1)
-	go func() { done <- hs.Serve(listener) }()
+// serveHTTP answers on each listener by its handler until ctx ends, then lets
+// requests in flight finish.
+func serveHTTP(ctx context.Context, listeners []net.Listener, handlers []http.Handler) error {
+	done := make(chan error, len(listeners))
+	var servers []*http.Server
+	for i, l := range listeners {
+		hs := newHTTPServer(handlers[i])
+		servers = append(servers, hs)
+		go func() { done <- hs.Serve(l) }()
+	}
+	var err error
+	waiting := len(servers)
 	select {
-	case err := <-done:
-		return err
+	case err = <-done:
+		waiting--
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
-	err := hs.Shutdown(drain)
-	<-done // http.ErrServerClosed
-	return err
+	var wg sync.WaitGroup
+	failed := make([]error, len(servers))
+	for i, hs := range servers {
+		wg.Go(func() { failed[i] = hs.Shutdown(drain) })
+	}
+	wg.Wait()
+	for range waiting {
+		<-done // http.ErrServerClosed
+	}
+	return errors.Join(append(failed, err)...)
 }

@@ -57,7 +57,7 @@ func tour(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	serving, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var served error
-	wg.Go(func() { served = serveHTTP(serving, listener, s.Handler()) })
+	wg.Go(func() { served = serveHTTP(serving, []net.Listener{listener}, []http.Handler{s.Handler()}) })
 	g := &guide{out: stdout, url: "http://" + listener.Addr().String() + "/", server: s}
 	g.play(ctx)
 	stop()

@@ -113,7 +113,7 @@ var full = func() map[string]*OrganizationPolicy {
 	for _, p := range []*OrganizationPolicy{
 		{ID: "p-FullAWSAccess", Type: SCPType, Name: "FullAWSAccess", Description: "Allows access to every operation",
 			Content: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`},
-		{ID: "p-RCPFullAWSAccess", Type: RCPType, Name: "RCPFullAWSAccess", Description: "Allows access to every operation",
+		{ID: "p-RCPFullAWSAccess", Type: RCPType, Name: "RCPFullAWSAccess", Description: "Allows access to every resource",
 			Content: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}`},
 	} {
 		if err := p.prepare(); err != nil {

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -106,7 +107,7 @@ func (s *Service) CreateGrant(ctx context.Context, call *iam.Call, in *kmsapi.Cr
 	if err != nil {
 		return nil, err
 	}
-	if err := checkGrant(in); err != nil {
+	if err := cmp.Or(noAliases(*in.KeyId), checkGrant(in)); err != nil {
 		return nil, err
 	}
 	var g *Grant
@@ -188,9 +189,11 @@ func checkGrant(in *kmsapi.CreateGrantRequest) error {
 	case in.GranteeServicePrincipal != nil && in.RetiringPrincipal == nil && in.RetiringServicePrincipal == nil:
 		return validation("A RetiringPrincipal or RetiringServicePrincipal is required when GranteeServicePrincipal is specified.")
 	case len(in.Operations) == 0:
-		return validation("1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1")
+		return validation("At least one grant operation is required.")
+	case onlyCreates(in.Operations):
+		return validation("Grants must not contain only the CreateGrant operation.")
 	case c.EncryptionContextEquals != nil && c.EncryptionContextSubset != nil:
-		return validation("EncryptionContextEquals and EncryptionContextSubset cannot be specified together.")
+		return validation("Specify only one encryption context grant constraint.")
 	}
 	pairs := pairsOf(c)
 	if len(pairs) > maxPairs {
@@ -217,7 +220,7 @@ func newGrant(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateGrantRequ
 		Terms: policy.GrantTerms{Grantee: model.Value(in.GranteeServicePrincipal)}}
 	for _, op := range in.Operations {
 		if !key.grantable(op) {
-			return nil, validation("The operation " + op + " is not valid for a grant on a KMS key with key usage " + key.Usage + " and key spec " + key.Spec + ".")
+			return nil, key.ungrantable(in.Operations)
 		}
 		if !slices.Contains(g.Terms.Operations, op) {
 			g.Terms.Operations = append(g.Terms.Operations, op)
@@ -263,10 +266,18 @@ func principal(tx *store.Tx, key *Key, text string) (string, error) {
 
 // usageOperations are the operations that keys of each usage can grant (AUTH-6.2).
 var usageOperations = map[string][]string{
-	kmsapi.KeyUsageTypeEncryptDecrypt:    {"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"},
-	kmsapi.KeyUsageTypeSignVerify:        {"Sign", "Verify"},
-	kmsapi.KeyUsageTypeGenerateVerifyMac: {"GenerateMac", "VerifyMac"},
-	kmsapi.KeyUsageTypeKeyAgreement:      {"DeriveSharedSecret"},
+	kmsapi.KeyUsageTypeEncryptDecrypt:         {"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"},
+	kmsapi.KeyUsageTypeSignVerify:             {"Sign", "Verify"},
+	kmsapi.KeyUsageTypeGenerateVerifyMac:      {"GenerateMac", "VerifyMac"},
+	kmsapi.KeyUsageTypeKeyAgreement:           {"DeriveSharedSecret"},
+	kmsapi.KeyUsageTypeEncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
+}
+
+// grantOperations are all the operations that grants can list.
+var grantOperations = []string{
+	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey",
+	"CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac",
+	"DeriveSharedSecret", "Encapsulate", "Decapsulate",
 }
 
 // grantable reports whether a grant on the key can list an operation (AUTH-6.2).
@@ -281,8 +292,44 @@ func (k *Key) grantable(operation string) bool {
 		k.Spec == kmsapi.KeySpecSymmetricDefault && strings.HasPrefix(operation, "GenerateDataKey")
 }
 
+// ungrantable is the fault for operations that grants on the key cannot list.
+func (k *Key) ungrantable(operations []string) error {
+	var wrong, right []string
+	for _, op := range operations {
+		if !k.grantable(op) {
+			wrong = append(wrong, op)
+		}
+	}
+	for _, op := range grantOperations {
+		if k.grantable(op) {
+			right = append(right, op)
+		}
+	}
+	kind := "an asymmetric"
+	if k.Spec == kmsapi.KeySpecSymmetricDefault || k.Usage == kmsapi.KeyUsageTypeGenerateVerifyMac {
+		kind = "a symmetric"
+	}
+	return validation("Operations [" + strings.Join(wrong, ", ") + "] are not supported when creating a grant for " + kind + " KMS key with key usage " +
+		k.Usage + ". Valid operations are [" + strings.Join(right, ", ") + "]")
+}
+
+func onlyCreates(operations []string) bool {
+	return !slices.ContainsFunc(operations, func(op string) bool { return op != kmsapi.GrantOperationCreateGrant })
+}
+
+// noAliases refuses to find the key of a grant by an alias.
+func noAliases(identifier string) error {
+	if strings.HasPrefix(identifier, "alias/") || strings.Contains(identifier, ":alias/") {
+		return kmsapi.InvalidArnException("Key Aliases are not supported for this operation.")
+	}
+	return nil
+}
+
 // RevokeGrant ends a grant, in any state of the key. No grant allows it (AUTH-6.13).
 func (s *Service) RevokeGrant(ctx context.Context, call *iam.Call, in *kmsapi.RevokeGrantRequest) (*struct{}, error) {
+	if err := noAliases(*in.KeyId); err != nil {
+		return nil, err
+	}
 	return nil, call.Update(ctx, s.db, func(tx *store.Tx) error {
 		key, err := managed(tx, call, "RevokeGrant", *in.KeyId, noAlias, &conditions{forService: forService(call)})
 		if err != nil {
@@ -382,7 +429,7 @@ func allowRetiring(tx *store.Tx, call *iam.Call, t target, g *Grant) error {
 // ListGrants lists the grants on a key, or those of one grantee, by id.
 func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.ListGrantsRequest) (*kmsapi.ListGrantsResponse, error) {
 	p, err := newPage("ListGrants", in.Marker, in.Limit, 50, 100)
-	if err != nil {
+	if err := cmp.Or(err, noAliases(*in.KeyId)); err != nil {
 		return nil, err
 	}
 	if in.GranteePrincipal != nil && in.GranteeServicePrincipal != nil {

@@ -199,7 +199,7 @@ func (s *Service) DisablePolicyType(ctx context.Context, call *iam.Call, in *org
 		case *in.RootId != v.org.Root:
 			return orgapi.RootNotFoundException("You specified a root that doesn't exist.")
 		case !slices.Contains(v.org.Enabled, *in.PolicyType):
-			return orgapi.PolicyTypeNotEnabledException("The specified policy type isn't currently enabled in this root.")
+			return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
 		}
 		if err := v.detachAll(*in.PolicyType); err != nil {
 			return err

@@ -25,7 +25,7 @@ func noPolicy() *model.Fault {
 }
 
 func policyTaken() *model.Fault {
-	return orgapi.DuplicatePolicyException("A policy with the same name already exists.")
+	return orgapi.DuplicatePolicyException("A policy with the specified name and type already exists.")
 }
 
 // resourceARN is a request's resource: a policy or a target.
@@ -260,12 +260,12 @@ func (s *Service) AttachPolicy(ctx context.Context, call *iam.Call, in *orgapi.A
 		attached := t.Attached[p.Type]
 		switch {
 		case !slices.Contains(v.org.Enabled, p.Type):
-			return orgapi.PolicyTypeNotEnabledException("The specified policy type isn't currently enabled in this root.")
+			return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
 		case slices.Contains(attached, p.ID):
 			return orgapi.DuplicatePolicyAttachmentException("The selected policy is already attached to the specified target.")
 		case len(attached) == maxAttached[p.Type]:
 			return constraint(orgapi.ConstraintViolationExceptionReasonMaxPolicyTypeAttachmentLimitExceeded,
-				"You have attached the maximum number of policies of this type to the target.")
+				"You have attached the maximum number of policies to the specified target.")
 		}
 		t.Attached[p.Type] = append(attached, p.ID)
 		if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return append(targets, t.ID) }); err != nil {
@@ -288,7 +288,7 @@ func (s *Service) DetachPolicy(ctx context.Context, call *iam.Call, in *orgapi.D
 		case p == iam.FullAccess(iam.RCPType):
 			return invalid(orgapi.InvalidInputExceptionReasonNonDetachablePolicy, "You can't detach this policy.")
 		case !slices.Contains(v.org.Enabled, p.Type):
-			return orgapi.PolicyTypeNotEnabledException("The specified policy type isn't currently enabled in this root.")
+			return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
 		case !slices.Contains(attached, p.ID):
 			return orgapi.PolicyNotAttachedException("The policy isn't attached to the specified target in the specified root.")
 		case p.Type == iam.SCPType && len(attached) == 1:

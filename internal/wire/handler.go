@@ -305,7 +305,11 @@ func (x *exchange) decode(in request) error {
 	if x.service.protocol == queryProtocol {
 		return decodeQuery(x.form, in)
 	}
-	return decodeJSON(x.body, in)
+	err := decodeJSON(x.body, in)
+	if x.service.name == "organizations" {
+		err = asInput(err)
+	}
+	return err
 }
 
 // refuse answers with a fault.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/orgapi"
 )
 
 // A protocol is how requests and answers look.
@@ -27,6 +29,21 @@ func decodeJSON(body []byte, in request) error {
 		return model.NewFault("SerializationException", 400, conversion(err)).Because(err)
 	}
 	return check(in, "ValidationException")
+}
+
+// asInput words broken constraints as Organizations does, which tells less.
+func asInput(err error) error {
+	var f *model.Fault
+	switch {
+	case !errors.As(err, &f) || f.Code != "ValidationException":
+		return err
+	case strings.Contains(f.Message, "enum value set"):
+		return orgapi.InvalidInputException("You specified an invalid value.").For(orgapi.InvalidInputExceptionReasonInvalidEnum)
+	case strings.Contains(f.Message, "must not be null"):
+		return orgapi.InvalidInputException("You must specify a value.").For(orgapi.InvalidInputExceptionReasonInputRequired)
+	default:
+		return orgapi.InvalidInputException("You provided a value that does not match the required pattern.").For(orgapi.InvalidInputExceptionReasonInvalidPattern)
+	}
 }
 
 // check reports every broken constraint in one fault.
