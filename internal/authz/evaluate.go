@@ -123,10 +123,11 @@ func (v *votes) suffices(r *policy.Result) bool {
 	return r.Allow[policy.Direct] != 0 || r.Allow[policy.Limited] != 0 && v.limitGap() == NoLayer
 }
 
-// sameAccount reports whether one account's policies suffice. A service principal
-// has no account of its own, so there is no second side to ask.
+// sameAccount reports whether one account's policies suffice. Service principals
+// and web identities have no account of their own: there is no second side to ask.
 func sameAccount(req *Request) bool {
-	return req.ResourceAccount == "" || req.ResourceAccount == req.Caller.Account || req.Caller.Kind == policy.Service
+	return req.ResourceAccount == "" || req.ResourceAccount == req.Caller.Account || req.Caller.Kind == policy.Service ||
+		req.Caller.Kind == policy.WebIdentity
 }
 
 // actsAsRoot reports whether the caller is the root user or a federated session

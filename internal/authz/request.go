@@ -256,7 +256,7 @@ func serviceLabel(principal string) string {
 
 var principalTypes = [...]string{
 	policy.RootUser: "Account", policy.User: "User", policy.RoleSession: "AssumedRole", policy.FederatedSession: "FederatedUser",
-	policy.Service: "",
+	policy.WebIdentity: "",
 }
 
 // principalARN is the role for its sessions, the caller itself otherwise.

@@ -29,6 +29,8 @@ type Call struct {
 	Via []string
 	// SourceArn and SourceAccount are on whose behalf a service calls.
 	SourceArn, SourceAccount string
+	// MFA is when the call itself brought a second factor; zero if it did not.
+	MFA time.Time
 	// Through is the VPC endpoint the call came through; nil without one.
 	Through *Endpoint
 	Entry   *audit.Entry
@@ -175,7 +177,15 @@ func (c *Call) note(d *authz.Decision) {
 // inactive access key, is nobody.
 func (c *Call) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
 	if s := c.Credential.Session; s != nil {
-		return s.principal(tx)
+		caller, policies, err := s.principal(tx)
+		if !c.MFA.IsZero() {
+			caller.MFA = c.MFA
+		}
+		return caller, policies, err
+	}
+	if w := c.Credential.WebIdentity; w != nil {
+		return authz.Caller{Principal: policy.Principal{Kind: policy.WebIdentity, Partition: Partition, ARN: w.Provider, Federated: w.Provider},
+			UserID: w.Subject, Provider: w.Issuer}, authz.Policies{}, nil
 	}
 	if name := c.Credential.Service; name != "" {
 		return authz.Caller{Principal: policy.Principal{Kind: policy.Service, Partition: Partition, Service: name}}, authz.Policies{}, nil
@@ -195,7 +205,9 @@ func (c *Call) principal(tx *store.Tx) (authz.Caller, authz.Policies, error) {
 		return authz.Caller{}, authz.Policies{}, err
 	}
 	policies, err := entityPolicies(tx, e)
-	return userCaller(e), policies, err
+	caller := userCaller(e)
+	caller.MFA = c.MFA
+	return caller, policies, err
 }
 
 // entityOf finds an entity that must still be the one with the given id.

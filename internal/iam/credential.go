@@ -164,11 +164,19 @@ type Credential struct {
 	AccessKeyID string
 	Secret      string
 	Account     string
-	Session     *Session // nil for long-term keys
-	Service     string   // the service principal, of a service's own credential
-	user        string   // of a long-term key: user name, empty for root
+	Session     *Session     // nil for long-term keys
+	Service     string       // the service principal, of a service's own credential
+	WebIdentity *WebIdentity // of a request that is not signed but brings a token
+	user        string       // of a long-term key: user name, empty for root
 	userID      string
 	userARN     string
+}
+
+// A WebIdentity is who a verified token of an identity provider says it is for.
+type WebIdentity struct {
+	Provider string // ARN
+	Issuer   string // the provider's URL without https://
+	Subject  string
 }
 
 // Find returns the credential of an access key id, with the session token that

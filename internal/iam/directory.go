@@ -60,6 +60,7 @@ type Entity struct {
 
 	Groups     []string // of a user: names
 	AccessKeys []string // of a user: ids
+	MFADevices []string `json:",omitzero"` // of a user: serial numbers
 	Members    []string // of a group: user names
 
 	Trust       string // of a role: the trust policy, principals as unique ids

@@ -45,7 +45,7 @@ func (s *Service) allow(tx *store.Tx, call *Call, action policy.Action, resource
 // allowAs is allow for a resource that the refusal calls by the name the caller
 // used: whether it exists, and how it is really spelled, is not told.
 func (s *Service) allowAs(tx *store.Tx, call *Call, action policy.Action, resource, called string, conditions policy.Context) error {
-	if session := call.Credential.Session; session != nil && session.Kind != policy.RoleSession {
+	if session := call.Credential.Session; session != nil && session.Kind != policy.RoleSession && session.MFA.IsZero() {
 		// GetSessionToken without MFA and GetFederationToken sessions cannot call IAM.
 		return model.NewFault("InvalidClientTokenId", 403, "The security token included in the request is invalid")
 	}

@@ -223,6 +223,16 @@ func (s *Service) follow(tx *store.Tx, old, e *Entity) error {
 			return err
 		}
 	}
+	for _, serial := range e.MFADevices {
+		d, err := store.Edit(tx, mfaKind, mfaKey(serial))
+		if err != nil {
+			return err
+		}
+		d.User = e.Name
+		if err := store.Put(tx, mfaKind, mfaKey(serial), d); err != nil {
+			return err
+		}
+	}
 	for _, g := range e.Groups {
 		if err := editMembers(tx, e.Account, g, func(m []string) []string {
 			return append(slices.DeleteFunc(m, func(n string) bool { return n == old.Name }), e.Name)
@@ -274,6 +284,8 @@ func holds(e *Entity) string {
 		return "delete policies"
 	case len(e.AccessKeys) > 0:
 		return "delete access keys"
+	case len(e.MFADevices) > 0:
+		return "delete MFA device"
 	case len(e.Groups) > 0:
 		return "remove users from group"
 	case len(e.Members) > 0:

@@ -18,6 +18,7 @@ const (
 	RoleSession      // a session of a role
 	FederatedSession // a GetFederationToken session
 	Service          // an AWS service calling for itself
+	WebIdentity      // whom a token of an identity provider is for, before it has a session
 )
 
 // A Principal is who asks, in every representation a Principal element can name.
@@ -29,6 +30,7 @@ type Principal struct {
 	EntityARN string // the user or role behind it; empty for root and services
 	EntityID  string // its unique id, AIDA… or AROA…
 	Service   string // the service principal
+	Federated string // the ARN of the identity provider, of a web identity
 	Bounded   bool   // a permissions boundary is attached (AUTH-2.18)
 }
 
@@ -48,11 +50,12 @@ const (
 
 // principals is a compiled Principal element.
 type principals struct {
-	everyone bool
-	accounts []string // partition:account, or :account when written as 12 digits
-	arns     []string
-	ids      []string
-	services []string
+	everyone  bool
+	accounts  []string // partition:account, or :account when written as 12 digits
+	arns      []string
+	ids       []string
+	services  []string
+	federated []string
 }
 
 func compilePrincipals(p *Principals) principals {
@@ -64,8 +67,10 @@ func compilePrincipals(p *Principals) principals {
 				c.addAWS(v.Text)
 			case "Service":
 				c.services = append(c.services, v.Text)
+			case "Federated": // callers of this kind meet trust policies only (AUTH-2.8)
+				c.federated = append(c.federated, v.Text)
 			}
-			// Federated and CanonicalUser principals match no caller here (AUTH-2.8, 2.9).
+			// CanonicalUser principals match no caller here (AUTH-2.9).
 		}
 	}
 	return c
@@ -108,10 +113,9 @@ func (c *principals) reach(who *Principal) Reach {
 	case c.everyone:
 		return Everyone
 	case who.Kind == Service:
-		if slices.Contains(c.services, who.Service) {
-			return Direct
-		}
-		return NoReach
+		return directly(slices.Contains(c.services, who.Service))
+	case who.Kind == WebIdentity:
+		return directly(slices.Contains(c.federated, who.Federated))
 	}
 	if c.hasARN(who.ARN) {
 		return Direct // for a user this is the user's own ARN, for a session the session's
@@ -124,6 +128,13 @@ func (c *principals) reach(who *Principal) Reach {
 	}
 	if c.hasAccount(who) {
 		return Account
+	}
+	return NoReach
+}
+
+func directly(named bool) Reach {
+	if named {
+		return Direct
 	}
 	return NoReach
 }
@@ -163,6 +174,8 @@ func (c *principals) exempts(who *Principal) bool {
 		return c.hasARN(who.ARN) && c.hasAccount(who)
 	case Service:
 		return slices.Contains(c.services, who.Service)
+	case WebIdentity:
+		return slices.Contains(c.federated, who.Federated)
 	default:
 		return false
 	}

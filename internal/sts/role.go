@@ -20,8 +20,8 @@ import (
 // policy does: it names the caller, or lets the identity policies of the
 // caller's account decide.
 func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.AssumeRoleRequest) (*stsapi.AssumeRoleResponse, error) {
-	if in.SerialNumber != nil || in.TokenCode != nil {
-		return nil, iam.AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	if err := call.AuthenticateMFA(ctx, s.db, in.SerialNumber, in.TokenCode); err != nil {
+		return nil, err
 	}
 	if len(in.ProvidedContexts) > 0 {
 		return nil, model.NewFault("UnsupportedOperationException", 400, "ProvidedContexts is not supported.")
@@ -58,13 +58,17 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 		return nil, err
 	}
 	c, err := s.issue(session)
-	out := &stsapi.AssumeRoleResponse{Credentials: c, PackedPolicySize: packed(session), AssumedRoleUser: &stsapi.AssumedRoleUser{
-		Arn:           new(arn.STS(iam.Partition, session.Account, "assumed-role/"+session.Entity+"/"+session.Name)),
-		AssumedRoleId: new(session.EntityID + ":" + session.Name)}}
+	out := &stsapi.AssumeRoleResponse{Credentials: c, PackedPolicySize: packed(session), AssumedRoleUser: assumedRole(session)}
 	if session.SourceIdentity != "" {
 		out.SourceIdentity = &session.SourceIdentity
 	}
 	return out, err
+}
+
+func assumedRole(s *iam.Session) *stsapi.AssumedRoleUser {
+	return &stsapi.AssumedRoleUser{
+		Arn:           new(arn.STS(iam.Partition, s.Account, "assumed-role/"+s.Entity+"/"+s.Name)),
+		AssumedRoleId: new(s.EntityID + ":" + s.Name)}
 }
 
 // sourceIdentity is what the session's source identity will be: the one asked
@@ -175,6 +179,7 @@ type conditions struct {
 	sessionName    string
 	sourceIdentity string
 	resource       map[string]string // tags of the role
+	token          *webToken         // nil without one
 }
 
 // Lookup answers sts: and tag keys.
@@ -192,6 +197,8 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		return c.tags.Lookup(key)
 	case policy.KeyResourceTag, policy.KeyIAMResourceTag:
 		return authz.FoldLookup(c.resource, key.Suffix)
+	case policy.KeyUnknown:
+		return c.token.lookup(key.Suffix)
 	default:
 		return policy.Value{}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/stsapi"
+	"github.com/claviger/claviger/internal/oidc"
 	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -21,10 +22,13 @@ import (
 type Service struct {
 	db        *store.DB
 	directory *iam.Directory
+	tokens    *oidc.Verifier
 }
 
 // NewService makes the STS API over db, issuing through directory.
-func NewService(db *store.DB, directory *iam.Directory) *Service { return &Service{db, directory} }
+func NewService(db *store.DB, directory *iam.Directory) *Service {
+	return &Service{db, directory, oidc.NewVerifier()}
+}
 
 // GetCallerIdentity tells who calls. It needs no permission.
 func (s *Service) GetCallerIdentity(ctx context.Context, call *iam.Call, _ *stsapi.GetCallerIdentityRequest) (*stsapi.GetCallerIdentityResponse, error) {
@@ -79,13 +83,14 @@ func (s *Service) GetSessionToken(ctx context.Context, call *iam.Call, in *stsap
 	if call.Credential.Session != nil {
 		return nil, iam.AccessDenied("Cannot call GetSessionToken with session credentials")
 	}
-	if in.SerialNumber != nil || in.TokenCode != nil {
-		return nil, iam.AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	if err := call.AuthenticateMFA(ctx, s.db, in.SerialNumber, in.TokenCode); err != nil {
+		return nil, err
 	}
 	session, err := s.own(ctx, call, model.Or(in.DurationSeconds, defaultSession))
 	if err != nil {
 		return nil, err
 	}
+	session.MFA = call.MFA
 	c, err := s.issue(session)
 	return &stsapi.GetSessionTokenResponse{Credentials: c}, err
 }

@@ -41,6 +41,18 @@ func (s *Server) authenticate(ctx context.Context, svc *service, r *http.Request
 	return c, sig.Region, c.CheckExpiry(now)
 }
 
+// authenticated is authenticate for an exchange. Who sends what needs no signature
+// is nobody, until the operation has looked at its proof.
+func (s *Server) authenticated(x *exchange) (*iam.Credential, string, error) {
+	if x.operation.unsigned {
+		return &iam.Credential{WebIdentity: &iam.WebIdentity{}}, globalRegion, nil
+	}
+	return s.authenticate(x.r.Context(), x.service, x.r, x.body, x.begin)
+}
+
+// globalRegion is the Region of requests that name none.
+const globalRegion = "us-east-1"
+
 // queryCodes are the names that the Query services give the front door's
 // refusals, and their HTTP status.
 var queryCodes = map[string]struct {

@@ -257,7 +257,7 @@ func unsupported(name string) *operation {
 // run authenticates the request, performs the operation, and answers once the
 // audit log has its record.
 func (s *Server) run(x *exchange) error {
-	credential, region, err := s.authenticate(x.r.Context(), x.service, x.r, x.body, x.begin)
+	credential, region, err := s.authenticated(x)
 	if err != nil {
 		return err
 	}

@@ -182,6 +182,8 @@ func encodeElement(e *xml.Encoder, name string, v reflect.Value) error {
 			}
 			return nil
 		})
+	case v.Kind() == reflect.Slice:
+		return e.EncodeElement(base64.StdEncoding.EncodeToString(v.Bytes()), start)
 	default:
 		return e.EncodeElement(v.Interface(), start)
 	}

@@ -34,6 +34,9 @@ func identity(c *iam.Credential) *audit.Identity {
 		ofSession(id, s)
 		return id
 	}
+	if c.WebIdentity != nil {
+		return &audit.Identity{Type: "WebIdentityUser"} // completed when the token is verified
+	}
 	if c.Service != "" {
 		return &audit.Identity{Type: "AWSService", InvokedBy: c.Service}
 	}

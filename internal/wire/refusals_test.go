@@ -85,18 +85,25 @@ func find(text, member string) string {
 // query sends a Query request and returns the status and the body.
 func (c client) query(who credentials, service string, args ...string) (int, string) {
 	c.t.Helper()
+	r, body := c.form(args...)
+	status, _, text := c.do(signed(r, body, who, "us-east-1", service, time.Now()))
+	return status, text
+}
+
+// form makes an unsigned Query request.
+func (c client) form(args ...string) (r *http.Request, body string) {
+	c.t.Helper()
 	form := url.Values{}
 	for i := 0; i+1 < len(args); i += 2 {
 		form.Set(args[i], args[i+1])
 	}
-	body := form.Encode()
+	body = form.Encode()
 	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://iam.amazonaws.com/", strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	status, _, text := c.do(signed(r, body, who, "us-east-1", service, time.Now()))
-	return status, text
+	return r, body
 }
 
 func element(text, name string) string {

@@ -34,6 +34,7 @@ type service struct {
 type operation struct {
 	name     string
 	readOnly bool
+	unsigned bool // the request brings its own proof
 	run      func(ctx context.Context, call *iam.Call, decode func(in request) error) (any, error)
 	success  func() *outcome // nil for operations that are refused
 }
