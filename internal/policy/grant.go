@@ -9,15 +9,16 @@ import (
 // A GrantTerms is what a grant permits: operations for one grantee, within a
 // constraint on the encryption context and the source (AUTH-6.1, 6.5).
 type GrantTerms struct {
-	Name       string // for explanations
+	Name       string `json:",omitzero"` // for explanations
 	Grantee    string // as in a key policy's Principal: an ARN, a unique id, or a service principal
 	Operations []string
 	// Equals and Subset are the encryption-context constraints; at most one is
 	// not nil.
-	Equals, Subset map[string]string
+	Equals map[string]string `json:",omitzero"`
+	Subset map[string]string `json:",omitzero"`
 	// SourceArn constrains the resource on whose behalf a service calls; empty
 	// for none.
-	SourceArn string
+	SourceArn string `json:",omitzero"`
 }
 
 // Grant compiles a grant into a policy that allows just what the grant does. In

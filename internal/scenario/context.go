@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,8 +33,13 @@ func (x *pureContext) apply(req *authz.Request) {
 			req.SecureTransport, _ = strconv.ParseBool(u.Value)
 		case policy.KeyRequestedRegion:
 			req.Region = u.Value
+		case policy.KeySourceArn:
+			req.SourceArn = u.Value
+		case policy.KeySourceAccount:
+			req.SourceAccount = u.Value
 		}
 	}
+	req.Via = x.claim.via()
 }
 
 // Lookup answers a condition key of the service.
@@ -84,7 +90,10 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 	case key.ID == policy.KeyKMSTrailingDaysWithoutKeyUsage && slices.Contains([]string{"DisableKey", "ScheduleKeyDeletion"}, x.claim.Action):
 		return policy.One("0")
 	case key.ID == policy.KeyKMSGrantIsForAWSResource && slices.Contains(ofGrants, x.claim.Action):
-		return policy.Truth(false)
+		return policy.Truth(len(x.claim.via()) > 0)
+	case (key.ID == policy.KeyKMSEncryptionContext || key.ID == policy.KeyKMSEncryptionContextKeys || key.ID == policy.KeyKMSGrantConstraintType) &&
+		x.claim.Action == "RetireGrant":
+		return x.ofGrant(key)
 	case !x.hasKey && x.claim.Action != "CreateKey":
 		return policy.Value{}
 	}
@@ -108,6 +117,25 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 		return x.aliases()
 	}
 	return policy.Value{}
+}
+
+// ofGrant is what the constraint of the grant to retire says.
+func (x *pureContext) ofGrant(key policy.ConditionKey) policy.Value {
+	t, _ := x.claim.grant(x.world.file.Things)
+	pairs, kind := t.Equals, "EncryptionContextEquals"
+	if pairs == nil {
+		pairs, kind = t.Subset, "EncryptionContextSubset"
+	}
+	switch {
+	case pairs == nil:
+		return policy.Value{}
+	case key.ID == policy.KeyKMSGrantConstraintType:
+		return policy.One(kind)
+	case key.ID == policy.KeyKMSEncryptionContext:
+		return authz.FoldLookup(pairs, key.Suffix)
+	default:
+		return policy.Many(slices.Sorted(maps.Keys(pairs)))
+	}
 }
 
 var symmetricUses = []string{"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",

@@ -11,8 +11,10 @@ import (
 	"time"
 	"uuid"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -21,7 +23,7 @@ import (
 // Input makes the wire request of a claim, as a dry run where the operation has
 // one. ok is false if the API cannot express the claim.
 func (w *World) Input(c Claim) (in any, ok bool) {
-	method := reflect.ValueOf(w.Server.KMS).MethodByName(c.Action)
+	method := reflect.ValueOf((*kms.Service)(nil)).MethodByName(c.Action)
 	if !method.IsValid() || method.Type().NumIn() != 3 {
 		return nil, false
 	}
@@ -40,12 +42,43 @@ func (w *World) Input(c Claim) (in any, ok bool) {
 	for _, extra := range extras(w, c) {
 		set(extra.member, extra.value)
 	}
+	if !c.callable() {
+		return nil, false
+	}
 	for _, u := range c.Using {
 		if !express(v.Elem(), u) {
 			return nil, false
 		}
 	}
+	if grant, ok := v.Interface().(*kmsapi.CreateGrantRequest); ok {
+		complete(grant)
+	}
 	return v.Interface(), true
+}
+
+// callable reports whether the claim's caller can say what the claim says about
+// the call: only a service tells on whose behalf it calls, and only a call that
+// a service forwards is one for a service.
+func (c Claim) callable() bool {
+	service := strings.HasSuffix(c.Who, ".amazonaws.com")
+	if !service && (c.using(policy.KeySourceArn) != "" || c.using(policy.KeySourceAccount) != "") {
+		return false
+	}
+	is := c.using(policy.KeyKMSGrantIsForAWSResource)
+	return !(service && len(c.via()) > 0) && (is == "" || is == strconv.FormatBool(len(c.via()) > 0))
+}
+
+// complete makes a CreateGrant request of what the claim says: a constraint's
+// pairs are for the kind it names, or for at least these pairs, and an operation
+// is asked for.
+func complete(in *kmsapi.CreateGrantRequest) {
+	if len(in.Operations) == 0 {
+		in.Operations = []string{"Decrypt"}
+	}
+	c := in.Constraints
+	if c != nil && c.EncryptionContextEquals != nil && c.EncryptionContextSubset != nil {
+		c.EncryptionContextEquals, c.EncryptionContextSubset = c.EncryptionContextSubset, nil
+	}
 }
 
 type extra struct {
@@ -66,6 +99,21 @@ func extras(w *World, c Claim) []extra {
 		return []extra{{"Tags", []kmsapi.Tag{}}}
 	case "UntagResource":
 		return []extra{{"TagKeys", []string{}}}
+	case "CreateGrant":
+		return []extra{{"GranteePrincipal", new(arn.Root("aws", "111122223333"))}, {"Operations", []string{}}}
+	case "RetireGrant", "RevokeGrant":
+		t, _ := c.grant(w.things)
+		id := w.grants[t.Name]
+		if id == "" {
+			id = strings.Repeat("a", 64)
+		}
+		return []extra{{"GrantId", &id}}
+	case "ListRetirableGrants":
+		account := "111122223333"
+		if parts := strings.Split(principalARN(w.things, c.Who), ":"); len(parts) > 4 {
+			account = parts[4]
+		}
+		return []extra{{"RetiringPrincipal", new(arn.Root("aws", account))}}
 	case "CreateKey", "ListKeys", "ListAliases":
 		return []extra{{"KeyId", (*string)(nil)}, {"Description", (*string)(nil)}}
 	default:
@@ -78,6 +126,8 @@ func express(v reflect.Value, u Pair) bool {
 	key := policy.KeyNamed(u.Name)
 	member := func(name string) reflect.Value { return v.FieldByName(name) }
 	switch {
+	case u.Name == "grant":
+	case expressGrant(v, key, u.Value):
 	case u.Name == "alias" && member("AliasName").IsValid():
 		member("AliasName").Set(reflect.ValueOf(&u.Value))
 	case key.ID == policy.KeyKMSRequestAlias && member("KeyId").IsValid():
@@ -102,8 +152,46 @@ func express(v reflect.Value, u Pair) bool {
 	case key.ID == policy.KeyKMSKeySpec && member("CustomerMasterKeySpec").IsValid():
 		member("KeySpec").Set(reflect.ValueOf(&u.Value))
 		member("KeyUsage").Set(reflect.ValueOf(new("SIGN_VERIFY")))
-	case slices.Contains(ofCall, key.ID):
+	case slices.Contains(ofCall, key.ID), slices.Contains(ofService, key.ID):
 		// about the call itself: the depth that runs it decides
+	default:
+		return false
+	}
+	return true
+}
+
+// expressGrant puts a condition key's value into a CreateGrant request, if it is
+// one of those that say which grant is asked for.
+func expressGrant(v reflect.Value, key policy.ConditionKey, value string) bool {
+	in, ok := v.Addr().Interface().(*kmsapi.CreateGrantRequest)
+	if !ok {
+		return false
+	}
+	if in.Constraints == nil {
+		in.Constraints = &kmsapi.GrantConstraints{}
+	}
+	switch key.ID {
+	case policy.KeyKMSGrantOperations:
+		in.Operations = append(in.Operations, value)
+	case policy.KeyKMSGranteePrincipal:
+		in.GranteePrincipal = &value
+	case policy.KeyKMSGranteeServicePrincipal:
+		in.GranteePrincipal, in.GranteeServicePrincipal = nil, &value
+	case policy.KeyKMSRetiringPrincipal:
+		in.RetiringPrincipal = &value
+	case policy.KeyKMSRetiringServicePrincipal:
+		in.RetiringServicePrincipal = &value
+	case policy.KeyKMSGrantConstraintSourceArn:
+		in.Constraints.SourceArn = &value
+	case policy.KeyKMSGrantConstraintType:
+		if value == "EncryptionContextEquals" { // complete fills it
+			in.Constraints.EncryptionContextEquals = map[string]string{}
+		}
+	case policy.KeyKMSEncryptionContext:
+		if in.Constraints.EncryptionContextSubset == nil {
+			in.Constraints.EncryptionContextSubset = map[string]string{}
+		}
+		in.Constraints.EncryptionContextSubset[key.Suffix] = value
 	default:
 		return false
 	}
@@ -113,6 +201,29 @@ func express(v reflect.Value, u Pair) bool {
 // ofCall are condition keys of the call, which the service depth can set and
 // HTTP cannot.
 var ofCall = []policy.KeyID{policy.KeySourceIP, policy.KeyUserAgent, policy.KeyReferer, policy.KeySecureTransport}
+
+// ofService are condition keys of the call that services set.
+var ofService = []policy.KeyID{policy.KeySourceArn, policy.KeySourceAccount, policy.KeyKMSViaService, policy.KeyCalledVia, policy.KeyKMSGrantIsForAWSResource}
+
+// Headers are what a service says about a claim's request, and the service, if one
+// signs it.
+func (w *World) Headers(c Claim) (headers map[string]string, signer Credentials) {
+	who := w.Callers[c.Who]
+	if via := c.via(); len(via) > 0 {
+		headers = map[string]string{"X-Amz-Forwarded-Access-Key-Id": who.ID, "X-Amz-Forwarded-Called-Via": strings.Join(via, ",")}
+		if who.Token != "" {
+			headers["X-Amz-Forwarded-Security-Token"] = who.Token
+		}
+		return headers, w.Callers[via[len(via)-1]]
+	}
+	headers = map[string]string{}
+	for name, id := range map[string]policy.KeyID{"X-Amz-Source-Arn": policy.KeySourceArn, "X-Amz-Source-Account": policy.KeySourceAccount} {
+		if v := c.using(id); v != "" {
+			headers[name] = v
+		}
+	}
+	return headers, who
+}
 
 // OfCall reports whether a claim sets what only the service depth can set.
 func OfCall(c Claim) bool {
@@ -128,7 +239,8 @@ func (w *World) Perform(tb testing.TB, c Claim, in any) ([]audit.Decision, error
 		return nil, err
 	}
 	call := &iam.Call{Credential: credential, RequestID: uuid.New().String(), Region: Region, Now: time.Now().UTC(), SourceIP: "127.0.0.1",
-		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{})}
+		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{}), Through: w.through, Via: c.via(),
+		SourceArn: c.using(policy.KeySourceArn), SourceAccount: c.using(policy.KeySourceAccount)}
 	if !c.At.IsZero() {
 		call.Now = c.At
 	}

@@ -77,7 +77,7 @@ func (p *Pure) find(kind, name string) (Thing, bool) {
 // compile reads a policy; in key policies existing users and roles become
 // unique ids, as they do when a policy is saved (AUTH-2.16).
 func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
-	doc, err := policy.Parse([]byte(p.file.text(name, p.keyARN, p.entityID)))
+	doc, err := policy.Parse([]byte(p.file.text(name, p)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -106,6 +106,26 @@ func (p *Pure) entityID(name string) string {
 		return EntityID("user", name, 0)
 	}
 	return EntityID("role", name, 0)
+}
+
+// organization is the id of the organization.
+func (p *Pure) organization() string { return "o-a1b2c3d4e5" }
+
+// path is where an account is in the organization.
+func (p *Pure) path(account string) string {
+	at := p.organization() + "/r-a1b2/"
+	names := levels(p.file.Things, account)
+	for _, level := range names[:max(0, len(names)-1)] {
+		at += "ou-a1b2-" + level + "/"
+	}
+	return at
+}
+
+func (p *Pure) membership(account string) authz.Membership {
+	if !isMember(p.file.Things, account) {
+		return authz.Membership{}
+	}
+	return authz.Membership{Organization: p.organization(), Paths: []string{p.path(account)}}
 }
 
 func (p *Pure) compileAll(names []string, kind policy.Kind) ([]*policy.Policy, error) {
@@ -183,7 +203,7 @@ func (p *Pure) decide(c pair) (authz.Decision, error) {
 	if c.resource != "" {
 		req.Resource = c.resource
 	}
-	if req.Guarded {
+	if req.Guarded && c.Action != "RetireGrant" { // over which key policies have no say
 		key, _ := p.find("key", c.Key)
 		if policies.Resource, err = p.keyPolicy(key); err != nil {
 			return authz.Decision{}, err
@@ -245,6 +265,7 @@ func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
 	}
 	ctx.apply(req)
 	req.ServiceCondition = ctx
+	req.CallerOrg, req.ResourceOrg, req.SourceOrg = p.membership(caller.Account), p.membership(req.ResourceAccount), p.membership(req.SourceAccount)
 	return req, policies, p.guardrails(c, ctx.key, req, policies)
 }
 
@@ -261,21 +282,43 @@ func (p *Pure) guardrails(c Claim, key Thing, req *authz.Request, out *authz.Pol
 			compiled, err = p.compileAll(t.With, policy.RCP)
 			out.RCP = append(out.RCP, compiled...)
 		case t.Kind == "endpoint":
-			out.ThroughEndpoint = true
+			out.ThroughEndpoint, req.Through = true, &testEndpoint
 			out.Endpoint, err = p.compile(t.With[0], policy.Endpoint)
-		case t.Kind == "grant" && t.Of == c.Key:
-			grantee, _, callerErr := p.caller(t.To)
-			if callerErr != nil {
-				return callerErr
-			}
-			out.Grants = append(out.Grants, policy.Grant(policy.GrantTerms{
-				Name: t.Name, Grantee: grantee.ARN, Operations: t.Operations, Equals: t.Equals, Subset: t.Subset, SourceArn: t.Source}))
+		case t.Kind == "grant" && t.Of == c.Key && c.Action != "RetireGrant":
+			out.Grants = append(out.Grants, policy.Grant(p.terms(t)))
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if c.Action == "RetireGrant" {
+		out.Grants = []*policy.Policy{p.retirement(c, key)}
+	}
 	return nil
+}
+
+// testEndpoint is the VPC endpoint of files that give one.
+var testEndpoint = authz.Endpoint{ID: "vpce-0123456789abcdef0", VPC: "vpc-0123456789abcdef0", Account: "111122223333"}
+
+func (p *Pure) terms(t Thing) policy.GrantTerms {
+	return policy.GrantTerms{Name: t.Name, Grantee: principalARN(p.file.Things, t.To), Operations: t.Operations, Equals: t.Equals, Subset: t.Subset, SourceArn: t.Source}
+}
+
+// retirement is who may retire the grant a claim is about (AUTH-6.6).
+func (p *Pure) retirement(c Claim, key Thing) *policy.Policy {
+	who := []string{arn.Root("aws", key.Account)}
+	if t, ok := c.grant(p.file.Things); ok {
+		if t.From != "" {
+			who = append(who, arn.Root("aws", t.From))
+		}
+		if t.Retiring != "" {
+			who = append(who, principalARN(p.file.Things, t.Retiring))
+		}
+		if slices.Contains(t.Operations, "RetireGrant") {
+			who = append(who, principalARN(p.file.Things, t.To))
+		}
+	}
+	return policy.Retirement("grant", who...)
 }
 
 // caller builds who asks and the policies it carries.

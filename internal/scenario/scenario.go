@@ -11,7 +11,9 @@
 //	given session NAME of ROLE|USER [with FILE…] [tags K=V,…]
 //	given federated NAME of USER [with FILE…]
 //	given service PRINCIPAL
-//	given grant NAME on KEY to WHO for OPERATION,… [equals K=V,…] [subset K=V,…] [source ARN]
+//	given grant NAME on KEY to WHO for OPERATION,… [equals K=V,…] [subset K=V,…] [source ARN] [retiring WHO] [from ACCOUNT]
+//	given management ACCOUNT
+//	given member ACCOUNT
 //	given scp|rcp LEVEL in ACCOUNT with FILE…
 //	given endpoint NAME with FILE
 //	recreate user|role NAME
@@ -21,10 +23,13 @@
 //	    because no LAYER allows
 //
 // WHO is a name given before, or root@ACCOUNT. A name in using is a condition
-// key; several values of one key repeat it. What comes with unchecked has a
-// policy that the API would not save, so that only the decision alone can meet
-// it. In a policy, {{NAME}} is the ARN of the key of that name, and {{id NAME}}
-// the unique id of the user or role of that name.
+// key, or grant for the grant that an operation is about; several values of one
+// key repeat it. What comes with unchecked has a policy that the API would not
+// save, so that only the decision alone can meet it. In a policy, {{NAME}} is the
+// ARN of the key of that name, {{id NAME}} the unique id of the user or role of
+// that name, {{organization}} the id of the organization and {{path ACCOUNT}}
+// where an account is in it. Its members are the accounts that have a service or
+// resource control policy, or are said to be.
 package scenario
 
 import (
@@ -36,6 +41,9 @@ import (
 	"time"
 
 	"golang.org/x/tools/txtar"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/policy"
 )
 
 // A File is one scenario file.
@@ -61,6 +69,8 @@ type Thing struct {
 	Equals     map[string]string
 	Subset     map[string]string
 	Source     string // a grant's SourceArn
+	Retiring   string // who may retire a grant
+	From       string // the account that made a grant, if it is not the key's
 	Flags      []string
 	line       int
 }
@@ -168,6 +178,10 @@ func (t *Thing) set(word, value string) error {
 		t.Subset = pairs(value)
 	case "source":
 		t.Source = value
+	case "retiring":
+		t.Retiring = value
+	case "from":
+		t.From = value
 	case "for":
 		t.Of, t.Operations = orElse(t.Of, value), strings.Split(value, ",")
 	default:
@@ -234,14 +248,128 @@ func (f *File) because(text string) error {
 
 var reference = regexp.MustCompile(`\{\{([^}]+)\}\}`)
 
-// text is a policy with the keys' ARNs and the entities' unique ids filled in.
-func (f *File) text(name string, keyARN, entityID func(name string) string) string {
+// referents are what policies can refer to, in some world.
+type referents interface {
+	keyARN(name string) string
+	entityID(name string) string
+	organization() string
+	path(account string) string
+}
+
+// text is a policy with all that it refers to filled in.
+func (f *File) text(name string, n referents) string {
 	return reference.ReplaceAllStringFunc(f.Texts[name], func(ref string) string {
-		if entity, ok := strings.CutPrefix(strings.Trim(ref, "{}"), "id "); ok {
-			return entityID(entity)
+		kind, rest, _ := strings.Cut(strings.Trim(ref, "{}"), " ")
+		switch kind {
+		case "id":
+			return n.entityID(rest)
+		case "path":
+			return n.path(rest)
+		case "organization":
+			return n.organization()
+		default:
+			return n.keyARN(kind)
 		}
-		return keyARN(strings.Trim(ref, "{}"))
 	})
+}
+
+// of returns the things of the kinds that the file gives, in order.
+func of(things []Thing, kinds ...string) (found []Thing) {
+	for _, t := range things {
+		if slices.Contains(kinds, t.Kind) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+// management is the account of the organization, or empty if there is none.
+func management(things []Thing) string {
+	if given := of(things, "management"); len(given) > 0 {
+		return given[0].Name
+	}
+	if len(of(things, "member", "scp", "rcp")) > 0 {
+		return "999988887777"
+	}
+	return ""
+}
+
+// isMember reports whether an account is in the organization.
+func isMember(things []Thing, account string) bool {
+	return account != "" && (account == management(things) || slices.ContainsFunc(of(things, "scp", "rcp"), func(t Thing) bool { return t.Account == account }) ||
+		slices.ContainsFunc(of(things, "member"), func(t Thing) bool { return t.Name == account }))
+}
+
+// levels are the names of the levels at which policies bind an account, the
+// account itself last.
+func levels(things []Thing, account string) (names []string) {
+	for _, t := range of(things, "scp", "rcp") {
+		if t.Account == account && !slices.Contains(names, t.Name) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// principalARN is the ARN of whom a name stands for; a service's is its name.
+func principalARN(things []Thing, who string) string {
+	if account, ok := strings.CutPrefix(who, "root@"); ok {
+		return arn.Root("aws", account)
+	}
+	i := slices.IndexFunc(things, func(t Thing) bool {
+		return t.Name == who && slices.Contains([]string{"user", "role", "session", "federated"}, t.Kind)
+	})
+	if i < 0 {
+		return who
+	}
+	t := things[i]
+	if t.Kind == "user" || t.Kind == "role" {
+		return EntityARN(t)
+	}
+	j := slices.IndexFunc(things, func(e Thing) bool { return e.Name == t.Of && (e.Kind == "role" || e.Kind == "user") })
+	switch e := things[j]; {
+	case t.Kind == "federated":
+		return arn.STS("aws", e.Account, "federated-user/"+t.Name)
+	case e.Kind == "user":
+		return EntityARN(e)
+	default:
+		return arn.STS("aws", e.Account, "assumed-role/"+e.Name+"/"+t.Name)
+	}
+}
+
+// via are the services that forward a claim's request, the last one to us.
+func (c Claim) via() (services []string) {
+	for _, u := range c.Using {
+		switch policy.KeyNamed(u.Name).ID {
+		case policy.KeyCalledVia:
+			services = append(services, u.Value)
+		case policy.KeyKMSViaService:
+			label, _, _ := strings.Cut(u.Value, ".")
+			services = append(services, label+".amazonaws.com")
+		}
+	}
+	return services
+}
+
+// using is the value of a condition key in a claim, or empty.
+func (c Claim) using(id policy.KeyID) string {
+	for _, u := range c.Using {
+		if policy.KeyNamed(u.Name).ID == id {
+			return u.Value
+		}
+	}
+	return ""
+}
+
+// grant is the grant that a claim is about: the one it names, or the first on its key.
+func (c Claim) grant(things []Thing) (Thing, bool) {
+	for _, t := range of(things, "grant") {
+		named := !slices.ContainsFunc(c.Using, func(u Pair) bool { return u.Name == "grant" && u.Value != t.Name })
+		if t.Of == c.Key && named {
+			return t, true
+		}
+	}
+	return Thing{}, false
 }
 
 // check insists that every file a line names exists, and that every file is named.

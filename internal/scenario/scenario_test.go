@@ -188,7 +188,10 @@ func (w *World) overHTTP(t *testing.T, c Claim, in any) (int, []byte) {
 	}
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "TrentService."+c.Action)
-	who := w.Callers[c.Who]
+	headers, who := w.Headers(c)
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
 	credentials := aws.Credentials{AccessKeyID: who.ID, SecretAccessKey: who.Secret, SessionToken: who.Token}
 	hash := fmt.Sprintf("%x", sha256.Sum256(body))
 	if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, hash, "kms", Region, time.Now()); err != nil {

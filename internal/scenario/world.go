@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/sigv4"
 )
@@ -35,9 +37,13 @@ type World struct {
 	// Callers are the credentials of everyone who may stand in a claim.
 	Callers map[string]Credentials
 
-	tb    testing.TB
-	file  *File
-	texts func(name string) string
+	tb      testing.TB
+	file    *File
+	things  []Thing
+	grants  map[string]string // ids by name
+	org     string
+	paths   map[string]string // of accounts in the organization
+	through *iam.Endpoint     // what claims come through
 }
 
 const adminPolicy = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -46,41 +52,81 @@ const adminPolicy = "arn:aws:iam::aws:policy/AdministratorAccess"
 func NewWorld(tb testing.TB, f *File, n int) *World {
 	tb.Helper()
 	s, err := server.Open(tb.Context(), server.Config{Account: "111122223333", Logger: slog.New(slog.DiscardHandler),
-		RootKeys: []server.Credentials{{ID: "root111122223333", Secret: "secret"}}})
+		RootKeys: []server.Credentials{{ID: "root111122223333", Secret: "secret"}}, Services: serviceCredentials(f)})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { s.Close() })
-	w := &World{Server: s, HTTP: httptest.NewTestServer(tb, s.Handler()), KeyARN: map[string]string{}, KeyID: map[string]string{},
-		UserID: map[string]string{}, Callers: map[string]Credentials{}, tb: tb, file: f}
-	w.texts = func(name string) string {
-		return f.text(name, func(key string) string { return w.KeyARN[key] }, func(entity string) string { return w.UserID[entity] })
+	w := &World{Server: s, KeyARN: map[string]string{}, KeyID: map[string]string{}, UserID: map[string]string{}, Callers: map[string]Credentials{},
+		tb: tb, file: f, things: f.Things[:n], grants: map[string]string{}, paths: map[string]string{}}
+	w.HTTP = httptest.NewTestServer(tb, http.HandlerFunc(w.serve))
+	for _, c := range serviceCredentials(f) {
+		w.Callers[c.Service] = Credentials{ID: c.ID, Secret: c.Secret}
 	}
-	things := f.Things[:n]
-	for _, step := range []func(Thing){w.account, w.key, w.alias, w.group, w.entity, w.keyPolicy, w.session, w.recreate} {
-		for _, t := range things {
+	for _, t := range w.things {
+		w.account(t)
+	}
+	w.organize()
+	for _, step := range []func(Thing){w.key, w.alias, w.group, w.entity, w.grant, w.keyPolicy, w.session, w.recreate} {
+		for _, t := range w.things {
 			step(t)
 		}
+	}
+	w.bind()
+	for _, t := range of(w.things, "endpoint") {
+		w.endpoint(t)
 	}
 	return w
 }
 
-// Inexpressible lists the kinds of things, and the flag, that only the pure
-// decision knows.
-var Inexpressible = []string{"service", "grant", "scp", "rcp", "endpoint", "unchecked"}
+// serve answers through the VPC endpoint once there is one.
+func (w *World) serve(rw http.ResponseWriter, r *http.Request) {
+	if w.through != nil {
+		w.Server.Through(w.through).ServeHTTP(rw, r)
+		return
+	}
+	w.Server.Handler().ServeHTTP(rw, r)
+}
+
+// serviceCredentials are those of every service that calls or forwards in a file.
+func serviceCredentials(f *File) (out []iam.ServiceCredential) {
+	var services []string
+	for _, t := range of(f.Things, "service") {
+		services = append(services, t.Name)
+	}
+	for _, c := range f.Claims {
+		services = append(services, c.via()...)
+	}
+	slices.Sort(services)
+	for _, s := range slices.Compact(services) {
+		out = append(out, iam.ServiceCredential{Service: s, ID: "service" + strings.NewReplacer(".", "", "-", "").Replace(s), Secret: "secret"})
+	}
+	return out
+}
+
+// Inexpressible is the flag of things that only the pure decision knows.
+const Inexpressible = "unchecked"
 
 // Expressible reports whether the API can make the first n things of f.
 func Expressible(f *File, n int) bool {
-	return !slices.ContainsFunc(f.Things[:n], func(t Thing) bool {
-		return slices.Contains(Inexpressible, t.Kind) || slices.ContainsFunc(t.Flags, func(flag string) bool { return slices.Contains(Inexpressible, flag) })
-	})
+	return !slices.ContainsFunc(f.Things[:n], func(t Thing) bool { return slices.Contains(t.Flags, Inexpressible) })
 }
+
+func (w *World) texts(name string) string { return w.file.text(name, w) }
+
+func (w *World) keyARN(name string) string   { return w.KeyARN[name] }
+func (w *World) entityID(name string) string { return w.UserID[name] }
+func (w *World) organization() string        { return w.org }
+func (w *World) path(account string) string  { return w.paths[account] }
 
 func (w *World) root(account string) Credentials {
 	return Credentials{ID: "root" + account, Secret: "secret"}
 }
 
 func (w *World) account(t Thing) {
+	if t.Kind == "member" || t.Kind == "management" {
+		t.Account = t.Name
+	}
 	if t.Account == "" {
 		return
 	}
@@ -92,6 +138,170 @@ func (w *World) account(t Thing) {
 		w.tb.Fatal(err)
 	}
 	w.Callers["root@"+t.Account] = root
+}
+
+// organize makes the organization with its units, if the file has one, and puts
+// the members into their places.
+func (w *World) organize() {
+	manager := management(w.things)
+	if manager == "" {
+		return
+	}
+	w.account(Thing{Account: manager})
+	root := w.root(manager)
+	var made struct {
+		Organization struct {
+			ID string `json:"Id"`
+		}
+	}
+	w.orgs(root, "CreateOrganization", map[string]any{}, &made)
+	w.org = made.Organization.ID
+	top := w.top()
+	for _, kind := range []string{iam.SCPType, iam.RCPType} {
+		w.orgs(root, "EnablePolicyType", map[string]any{"RootId": top, "PolicyType": kind}, nil)
+	}
+	w.paths[manager] = w.org + "/" + top + "/"
+	for who := range w.Callers {
+		account, ok := strings.CutPrefix(who, "root@")
+		if !ok || account == manager || !isMember(w.things, account) {
+			continue
+		}
+		if err := w.Server.JoinOrganization(w.tb.Context(), account, manager); err != nil {
+			w.tb.Fatal(err)
+		}
+		w.settle(account, top)
+	}
+}
+
+func (w *World) top() string {
+	var out struct {
+		Roots []struct {
+			ID string `json:"Id"`
+		}
+	}
+	w.orgs(w.root(management(w.things)), "ListRoots", map[string]any{}, &out)
+	return out.Roots[0].ID
+}
+
+// settle makes a unit for each level above an account and moves it there.
+func (w *World) settle(account, top string) {
+	root, at := w.root(management(w.things)), top
+	w.paths[account] = w.org + "/" + top + "/"
+	names := levels(w.things, account)
+	for _, level := range names[:max(0, len(names)-1)] {
+		var unit struct {
+			OrganizationalUnit struct {
+				ID   string `json:"Id"`
+				Path string
+			}
+		}
+		w.orgs(root, "CreateOrganizationalUnit", map[string]any{"ParentId": at, "Name": level + " of " + account}, &unit)
+		at, w.paths[account] = unit.OrganizationalUnit.ID, unit.OrganizationalUnit.Path
+	}
+	if at != top {
+		w.orgs(root, "MoveAccount", map[string]any{"AccountId": account, "SourceParentId": top, "DestinationParentId": at}, nil)
+	}
+}
+
+// bind attaches the service and resource control policies, when all else is done.
+func (w *World) bind() {
+	for _, t := range of(w.things, "scp", "rcp") {
+		root, kind := w.root(management(w.things)), map[string]string{"scp": iam.SCPType, "rcp": iam.RCPType}[t.Kind]
+		target := w.level(t)
+		for _, file := range t.With {
+			if file == "full.json" { // AWS's own, attached from the beginning
+				continue
+			}
+			var out struct {
+				Policy struct {
+					PolicySummary struct {
+						ID string `json:"Id"`
+					}
+				}
+			}
+			w.orgs(root, "CreatePolicy", map[string]any{"Name": t.Name + " " + t.Account + " " + file, "Description": "", "Type": kind, "Content": w.texts(file)}, &out)
+			w.orgs(root, "AttachPolicy", map[string]any{"PolicyId": out.Policy.PolicySummary.ID, "TargetId": target}, nil)
+		}
+		if t.Kind == "scp" && !slices.Contains(t.With, "full.json") {
+			w.orgs(root, "DetachPolicy", map[string]any{"PolicyId": iam.FullAccess(kind).ID, "TargetId": target}, nil)
+		}
+	}
+}
+
+// level is the unit or account that a policy's level stands for.
+func (w *World) level(t Thing) string {
+	names := levels(w.things, t.Account)
+	i := slices.Index(names, t.Name)
+	if i == len(names)-1 {
+		return t.Account
+	}
+	return strings.Split(w.paths[t.Account], "/")[2+i]
+}
+
+// grant makes a grant. A key policy that lets everybody do everything makes way
+// for it; keyPolicy puts the right one.
+func (w *World) grant(t Thing) {
+	if t.Kind != "grant" {
+		return
+	}
+	key, _ := w.find("key", t.Of)
+	maker := w.root(key.Account)
+	if t.From != "" {
+		w.account(Thing{Account: t.From})
+		maker = w.root(t.From)
+		w.kms(w.root(key.Account), "PutKeyPolicy", map[string]any{"KeyId": w.KeyID[t.Of], "Policy": openToAll}, nil)
+	}
+	constraints := map[string]any{}
+	for name, pairs := range map[string]map[string]string{"EncryptionContextEquals": t.Equals, "EncryptionContextSubset": t.Subset} {
+		if pairs != nil {
+			constraints[name] = pairs
+		}
+	}
+	if t.Source != "" {
+		constraints["SourceArn"] = t.Source
+	}
+	in := map[string]any{"KeyId": w.KeyARN[t.Of], "Operations": t.Operations, "Constraints": constraints, "Name": t.Name}
+	w.principal(in, "Grantee", t.To)
+	if t.Retiring != "" {
+		w.principal(in, "Retiring", t.Retiring)
+	}
+	var out struct {
+		GrantID string `json:"GrantId"`
+	}
+	w.kms(maker, "CreateGrant", in, &out)
+	w.grants[t.Name] = out.GrantID
+	if t.From != "" && len(key.With) == 0 {
+		w.tb.Fatalf("%s: a grant from another account needs a key with a policy", t.Name)
+	}
+}
+
+func (w *World) principal(in map[string]any, role, who string) {
+	if name := principalARN(w.things, who); strings.HasPrefix(name, "arn:") {
+		in[role+"Principal"] = name
+	} else {
+		in[role+"ServicePrincipal"] = name
+	}
+}
+
+const openToAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`
+
+func (w *World) find(kind, name string) (Thing, bool) {
+	i := slices.IndexFunc(w.things, func(t Thing) bool { return t.Kind == kind && t.Name == name })
+	if i < 0 {
+		return Thing{}, false
+	}
+	return w.things[i], true
+}
+
+func (w *World) endpoint(t Thing) {
+	doc, err := policy.Parse([]byte(w.texts(t.With[0])))
+	if err == nil {
+		err = policy.Validate(doc, policy.Endpoint)
+	}
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.through = &iam.Endpoint{Endpoint: testEndpoint, Policy: policy.Compile(doc, policy.Endpoint, t.With[0])}
 }
 
 func (w *World) key(t Thing) {
@@ -261,15 +471,26 @@ func (w *World) recreate(t Thing) {
 // kms calls a KMS operation that must succeed.
 func (w *World) kms(c Credentials, operation string, in, out any) {
 	w.tb.Helper()
+	w.json(c, "kms", "TrentService."+operation, in, out)
+}
+
+// orgs calls an Organizations operation that must succeed.
+func (w *World) orgs(c Credentials, operation string, in, out any) {
+	w.tb.Helper()
+	w.json(c, "organizations", "AWSOrganizationsV20161128."+operation, in, out)
+}
+
+func (w *World) json(c Credentials, service, target string, in, out any) {
+	w.tb.Helper()
 	body, err := json.Marshal(in)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
 	r := w.request("application/x-amz-json-1.1", body)
-	r.Header.Set("X-Amz-Target", "TrentService."+operation)
-	status, answer := w.send(c, "kms", r, body)
+	r.Header.Set("X-Amz-Target", target)
+	status, answer := w.send(c, service, r, body)
 	if status != http.StatusOK {
-		w.tb.Fatalf("%s: %d %s", operation, status, answer)
+		w.tb.Fatalf("%s %s: %d %s", target, body, status, answer)
 	}
 	if out != nil {
 		if err := json.Unmarshal(answer, out); err != nil {
