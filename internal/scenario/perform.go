@@ -46,6 +46,11 @@ func (w *World) Input(c Claim) (in any, ok bool) {
 		return nil, false
 	}
 	for _, u := range c.Using {
+		if u.Name == "token" {
+			set("GrantTokens", []string{w.tokens[u.Value]})
+		}
+	}
+	for _, u := range c.Using {
 		if !express(v.Elem(), u) {
 			return nil, false
 		}
@@ -126,7 +131,7 @@ func express(v reflect.Value, u Pair) bool {
 	key := policy.KeyNamed(u.Name)
 	member := func(name string) reflect.Value { return v.FieldByName(name) }
 	switch {
-	case u.Name == "grant":
+	case u.Name == "grant", u.Name == "token":
 	case expressGrant(v, key, u.Value):
 	case u.Name == "alias" && member("AliasName").IsValid():
 		member("AliasName").Set(reflect.ValueOf(&u.Value))

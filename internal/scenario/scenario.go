@@ -23,8 +23,8 @@
 //	    because no LAYER allows
 //
 // WHO is a name given before, or root@ACCOUNT. A name in using is a condition
-// key, or grant for the grant that an operation is about; several values of one
-// key repeat it. What comes with unchecked has a policy that the API would not
+// key, or grant for the grant that an operation is about, or token for a grant
+// whose token is presented; several values of one key repeat it. What comes with unchecked has a policy that the API would not
 // save, so that only the decision alone can meet it. In a policy, {{NAME}} is the
 // ARN of the key of that name, {{id NAME}} the unique id of the user or role of
 // that name, {{organization}} the id of the organization and {{path ACCOUNT}}

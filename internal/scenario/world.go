@@ -41,6 +41,7 @@ type World struct {
 	file    *File
 	things  []Thing
 	grants  map[string]string // ids by name
+	tokens  map[string]string // grant tokens by the grant's name
 	org     string
 	paths   map[string]string // of accounts in the organization
 	through *iam.Endpoint     // what claims come through
@@ -58,7 +59,7 @@ func NewWorld(tb testing.TB, f *File, n int) *World {
 	}
 	tb.Cleanup(func() { s.Close() })
 	w := &World{Server: s, KeyARN: map[string]string{}, KeyID: map[string]string{}, UserID: map[string]string{}, Callers: map[string]Credentials{},
-		tb: tb, file: f, things: f.Things[:n], grants: map[string]string{}, paths: map[string]string{}}
+		tb: tb, file: f, things: f.Things[:n], grants: map[string]string{}, tokens: map[string]string{}, paths: map[string]string{}}
 	w.HTTP = httptest.NewTestServer(tb, http.HandlerFunc(w.serve))
 	for _, c := range serviceCredentials(f) {
 		w.Callers[c.Service] = Credentials{ID: c.ID, Secret: c.Secret}
@@ -266,10 +267,11 @@ func (w *World) grant(t Thing) {
 		w.principal(in, "Retiring", t.Retiring)
 	}
 	var out struct {
-		GrantID string `json:"GrantId"`
+		GrantID    string `json:"GrantId"`
+		GrantToken string
 	}
 	w.kms(maker, "CreateGrant", in, &out)
-	w.grants[t.Name] = out.GrantID
+	w.grants[t.Name], w.tokens[t.Name] = out.GrantID, out.GrantToken
 	if t.From != "" && len(key.With) == 0 {
 		w.tb.Fatalf("%s: a grant from another account needs a key with a policy", t.Name)
 	}
