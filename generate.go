@@ -3,3 +3,4 @@
 package claviger
 
 //go:generate go run ./tools/compatibility
+//go:generate go run ./tools/rules

@@ -5,8 +5,6 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,21 +23,9 @@ import (
 
 func files(t *testing.T) []*File {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no scenarios: %v", err)
-	}
-	var out []*File
-	for _, p := range paths {
-		text, err := os.ReadFile(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := Read(p, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, f)
+	out, err := Load("testdata")
+	if err != nil {
+		t.Fatal(err)
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -44,15 +45,19 @@ func run() error {
 	return nil
 }
 
+// pages are the documents that go generate writes.
+var pages = []string{"docs/compatibility.md", "docs/rules.md"}
+
 // generated reads every file that go generate writes.
 func generated() (map[string][]byte, error) {
 	out := map[string][]byte{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" && path != "docs/compatibility.md" {
+		page := slices.Contains(pages, path)
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" && !page {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if err == nil && (bytes.HasPrefix(text, []byte("// Code generated")) || path == "docs/compatibility.md") {
+		if err == nil && (bytes.HasPrefix(text, []byte("// Code generated")) || page) {
 			out[path] = text
 		}
 		return err
