@@ -18,7 +18,9 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/server"
 )
 
@@ -34,10 +36,26 @@ type Server struct {
 	http   *httptest.Server
 }
 
+// An Option changes how a server runs.
+type Option func(*server.Config)
+
+// GrantDelay makes grants eventually consistent: a new grant serves only those
+// who present its token until d has passed. Tests see so whether a program
+// passes grant tokens on.
+func GrantDelay(d time.Duration) Option { return func(c *server.Config) { c.GrantDelay = d } }
+
+// Service lets an AWS service, or what stands in for one, call as its service
+// principal and forward requests, with the given access key.
+func Service(principal, accessKeyID, secretAccessKey string) Option {
+	return func(c *server.Config) {
+		c.Services = append(c.Services, iam.ServiceCredential{Service: principal, ID: accessKeyID, Secret: secretAccessKey})
+	}
+}
+
 // Start runs a server on a network in memory until the test ends.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
-	s := open(t)
+	s := open(t, options)
 	s.http = httptest.NewTestServer(t, s.server.Handler())
 	s.http.Client() // starts it
 	s.URL = s.http.URL
@@ -46,22 +64,26 @@ func Start(t testing.TB) *Server {
 
 // StartLoopback runs a server on a port of 127.0.0.1 until the test ends, for
 // clients in other processes.
-func StartLoopback(t testing.TB) *Server {
+func StartLoopback(t testing.TB, options ...Option) *Server {
 	t.Helper()
-	s := open(t)
+	s := open(t, options)
 	s.http = httptest.NewServer(s.server.Handler())
 	t.Cleanup(s.http.Close)
 	s.URL = s.http.URL
 	return s
 }
 
-func open(t testing.TB) *Server {
+func open(t testing.TB, options []Option) *Server {
 	t.Helper()
 	s := &Server{Region: "us-east-1", Account: "111122223333", AccessKeyID: "test", SecretAccessKey: "test"}
-	var err error
-	s.server, err = server.Open(t.Context(), server.Config{
+	c := server.Config{
 		Account: s.Account, RootKeys: []server.Credentials{{ID: s.AccessKeyID, Secret: s.SecretAccessKey}},
-		Logger: slog.New(slog.DiscardHandler)})
+		Logger: slog.New(slog.DiscardHandler)}
+	for _, o := range options {
+		o(&c)
+	}
+	var err error
+	s.server, err = server.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal("kmstest:", err)
 	}
