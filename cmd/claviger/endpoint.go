@@ -25,8 +25,9 @@ type endpointList []endpoint
 func (l *endpointList) String() string { return "" }
 
 var (
-	endpointID = regexp.MustCompile(`^vpce-[0-9a-f]{8,17}$`)
-	vpcID      = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
+	endpointID  = regexp.MustCompile(`^vpce-[0-9a-f]{8,17}$`)
+	accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
+	vpcID       = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
 )
 
 // maxEndpointPolicy is how long an endpoint policy may be, in bytes.
@@ -116,7 +117,7 @@ func readServices(path string) (out []iam.ServiceCredential, err error) {
 		}
 	}
 	for _, s := range out {
-		if !iam.IsServicePrincipal(s.Service) || s.ID == "" || s.Secret == "" {
+		if !iam.IsServicePrincipal(s.Service) || !accessKeyID.MatchString(s.ID) || s.Secret == "" {
 			return nil, fmt.Errorf("%s: [%s] needs the name of a service principal, an access key id and a secret", path, s.Service)
 		}
 	}

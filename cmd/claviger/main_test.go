@@ -35,20 +35,30 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready":  ready,
 			"save":   save,
+			"as":     as,
 			"mode":   mode,
 			"tamper": tamper,
 		},
 	})
 }
 
-// setup gives a script an address of its own and what the AWS CLI wants to know.
-func setup(env *testscript.Env) error {
+// freeAddress is one that nobody listens on.
+func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// setup gives a script addresses of its own and what the AWS CLI wants to know.
+func setup(env *testscript.Env) error {
+	address, err := freeAddress()
 	if err != nil {
 		return err
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
+	second, err := freeAddress()
+	if err != nil {
 		return err
 	}
 	repository, err := filepath.Abs("../..")
@@ -56,7 +66,7 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"ADDR": address, "REPOSITORY": repository, "GOCACHE": goEnv("GOCACHE"), "GOMODCACHE": goEnv("GOMODCACHE"), "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
+		"ADDR": address, "ENDPOINT_ADDR": second, "REPOSITORY": repository, "GOCACHE": goEnv("GOCACHE"), "GOMODCACHE": goEnv("GOMODCACHE"), "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
 		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
 		"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1", "AWS_CLI_AUTO_PROMPT": "off",
 	} {
@@ -115,6 +125,15 @@ func ready(ts *testscript.TestScript, _ bool, _ []string) {
 // an environment variable.
 func save(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// as FILE: signs from now on with the access key, secret and perhaps session token
+// that the file holds.
+func as(ts *testscript.TestScript, _ bool, args []string) {
+	words := append(strings.Fields(ts.ReadFile(args[0])), "")
+	ts.Setenv("AWS_ACCESS_KEY_ID", words[0])
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", words[1])
+	ts.Setenv("AWS_SESSION_TOKEN", words[2])
 }
 
 // mode FILE MODE: checks a file's permissions.
