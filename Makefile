@@ -4,7 +4,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false
 GO := go
 
-.PHONY: run build test check tools generate bench fuzz fuzz-long clean
+.PHONY: run build test check tools generate bench fuzz fuzz-long agreement differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -41,6 +41,17 @@ fuzz:
 
 fuzz-long:
 	$(MAKE) fuzz FUZZTIME=10m
+
+# The decision against the slow evaluator of the tests, more than a million times.
+agreement:
+	$(GO) test ./internal/authz -count 1 -timeout 60m -run 'Agreement|Corpus|Never|Order' -rapid.checks=2500 -v | grep -v '=== '
+
+# The decision against another implementation, which npm installs outside of the
+# repository. Needs node.
+NODE_FOLDER := $(or $(TMPDIR),/tmp)/claviger-differential
+differential:
+	npm install --silent --no-fund --no-audit --prefix $(NODE_FOLDER) @cloud-copilot/iam-simulate@0.1.173 @cloud-copilot/iam-policy
+	NODE_FOLDER=$(NODE_FOLDER) $(GO) test ./internal/authz -count 1 -tags differential -run Differential -v
 
 # Micro-benchmarks, then the whole request against the same server doing nothing.
 bench:
