@@ -44,7 +44,7 @@ fuzz-long:
 
 # The decision against the slow evaluator of the tests, more than a million times.
 agreement:
-	$(GO) test ./internal/authz -count 1 -timeout 60m -run 'Agreement|Corpus|Never|Order' -rapid.checks=2500 -v | grep -v '=== '
+	$(GO) test ./internal/authz -count 1 -timeout 60m -run 'Agreement|Corpus|Never|Order' -rapid.checks=2500
 
 # The decision against another implementation, which npm installs outside of the
 # repository. Needs node.

@@ -73,6 +73,9 @@ func ofSession(id *audit.Identity, s *iam.Session) {
 // request that cannot be recorded is an internal fault.
 func (x *exchange) record(call *iam.Call, failed error) error {
 	e := call.Entry
+	if w := call.Credential.WebIdentity; failed != nil && w != nil && w.Provider == "" {
+		return nil // nobody: strangers must not be able to fill the log
+	}
 	if failed != nil {
 		f := x.service.fault(failed)
 		e.ErrorCode, e.ErrorMessage = strings.TrimSuffix(f.Code, "Exception"), audit.Bounded(f.Message)
