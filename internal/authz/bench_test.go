@@ -61,6 +61,22 @@ func BenchmarkLargePolicy(b *testing.B) {
 	benchmark(b, p)
 }
 
+// BenchmarkManyPolicies is a user with ten managed policies of 6 KB and a 32 KB key
+// policy.
+func BenchmarkManyPolicies(b *testing.B) {
+	p := &Policies{Resource: compiled(b, largePolicy(150), policy.Key)}
+	for i := range 10 {
+		var s strings.Builder
+		for j := range 40 {
+			fmt.Fprintf(&s, `{"Sid":"S%d","Effect":"Allow","Action":["kms:Encrypt","kms:Decrypt"],"Resource":"arn:aws:kms:us-east-1:111122223333:key/%08d-0000-4000-8000-%012d"},`, j, i, j)
+		}
+		text := `{"Version":"2012-10-17","Statement":[` + s.String() + `{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`
+		p.Identity = append(p.Identity, compiled(b, text, policy.Identity))
+	}
+	p.Identity = append(p.Identity[:9], compiled(b, useKey, policy.Identity))
+	benchmark(b, p)
+}
+
 func benchmark(b *testing.B, p *Policies) {
 	req := benchRequest()
 	if d := Evaluate(req, p); !d.Allowed() {

@@ -148,23 +148,7 @@ func (s *Service) entities(ctx context.Context, call *Call, action policy.Action
 
 // scan collects records that keep holds for, until one more than the page shows.
 func scan[T any](tx *store.Tx, k store.Kind[T], prefix string, p page, keep func(*T) bool) ([]*T, error) {
-	var found []*T
-	after := p.after
-	for {
-		batch, err := store.List(tx, k, prefix, after, 200)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range batch {
-			after = e.Key
-			if keep(e.Value) {
-				found = append(found, e.Value)
-			}
-		}
-		if len(batch) < 200 || len(found) > p.n {
-			return found, nil
-		}
-	}
+	return store.Collect(tx, k, prefix, p.after, p.n+1, keep)
 }
 
 // ListUsers lists users.

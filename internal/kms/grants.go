@@ -450,7 +450,8 @@ func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.Lis
 				return err
 			}
 		}
-		found, err := grantsOn(tx, key, p, func(g *Grant) bool {
+		prefix := grantPrefix(key.Region, key.Account, key.ID)
+		found, err := store.Collect(tx, grantKind, prefix, prefix+p.after, p.n+1, func(g *Grant) bool {
 			return (wanted == "" || g.Terms.Grantee == wanted) && (in.GrantId == nil || g.ID == *in.GrantId)
 		})
 		if err != nil {
@@ -461,27 +462,6 @@ func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.Lis
 		return err
 	})
 	return out, err
-}
-
-// grantsOn collects grants that keep holds for, until one more than the page shows.
-func grantsOn(tx *store.Tx, key *Key, p page, keep func(*Grant) bool) (found []*Grant, err error) {
-	prefix := grantPrefix(key.Region, key.Account, key.ID)
-	after := prefix + p.after
-	for {
-		batch, err := store.List(tx, grantKind, prefix, after, 500)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range batch {
-			after = e.Key
-			if keep(e.Value) {
-				found = append(found, e.Value)
-			}
-		}
-		if len(batch) < 500 || len(found) > p.n {
-			return found, nil
-		}
-	}
 }
 
 // listed is the wire form of grants.

@@ -159,6 +159,9 @@ func (s *Service) DescribeAccount(ctx context.Context, call *iam.Call, in *orgap
 	})
 }
 
+// maxTargets bounds how many accounts or units are looked at.
+const maxTargets = 100_000
+
 // children collects the targets of a type that are directly under a parent, or
 // anywhere if parent is empty, by id.
 func (v *view) children(parent, kind string) (found []*iam.Target, err error) {
@@ -166,28 +169,19 @@ func (v *view) children(parent, kind string) (found []*iam.Target, err error) {
 	if parent != "" {
 		prefix = childPrefix(v.org.ID, parent)
 	}
-	after := ""
-	for {
-		batch, err := store.List(v.tx, placeKind, prefix, after, 500)
+	places, err := store.Collect(v.tx, placeKind, prefix, "", maxTargets, func(p *place) bool { return typeOf(p.ID) == kind })
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		t, err := v.target(p.ID)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range batch {
-			after = e.Key
-			if typeOf(e.Value.ID) != kind {
-				continue
-			}
-			t, err := v.target(e.Value.ID)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, t)
-		}
-		if len(batch) < 500 {
-			sortTargets(found)
-			return found, nil
-		}
+		found = append(found, t)
 	}
+	sortTargets(found)
+	return found, nil
 }
 
 // listed shows one page of the targets of a type.

@@ -193,25 +193,13 @@ func (s *Service) DeletePolicy(ctx context.Context, call *iam.Call, in *orgapi.D
 	})
 }
 
-// policies collects the policies of a type, AWS's own first.
-func (v *view) policies(policyType string) (found []*iam.OrganizationPolicy, err error) {
-	prefix := iam.OrganizationPolicyKey(v.org.ID, "")
-	after := ""
-	for {
-		batch, err := store.List(v.tx, iam.OrganizationPolicyKind, prefix, after, 200)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range batch {
-			after = e.Key
-			if e.Value.Type == policyType {
-				found = append(found, e.Value)
-			}
-		}
-		if len(batch) < 200 {
-			return found, nil
-		}
-	}
+// maxPolicies is how many policies of a type an organization may have.
+const maxPolicies = 10_000
+
+// policies collects the organization's own policies of a type.
+func (v *view) policies(policyType string) ([]*iam.OrganizationPolicy, error) {
+	return store.Collect(v.tx, iam.OrganizationPolicyKind, iam.OrganizationPolicyKey(v.org.ID, ""), "", maxPolicies,
+		func(p *iam.OrganizationPolicy) bool { return p.Type == policyType })
 }
 
 // ListPolicies lists the policies of a type.

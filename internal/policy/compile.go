@@ -6,6 +6,11 @@
 // AUTH-7.x, AUTH-8.x) and policy-document.md.
 package policy
 
+import (
+	"slices"
+	"strings"
+)
+
 // A Policy is a compiled document. It is immutable and safe for concurrent use.
 // A nil *Policy matches nothing.
 type Policy struct {
@@ -16,7 +21,14 @@ type Policy struct {
 
 	statements []statement
 	group      [NumActions]uint16 // which of groups an action's statements are
-	groups     [][]uint16         // statement indexes, in order; groups[0] is empty
+	groups     []group            // groups[0] is empty
+}
+
+// A group is the statements that name an action, as indexes in order. Those that
+// name resources without wildcards are found by resource.
+type group struct {
+	general    []uint16
+	byResource map[string][]uint16
 }
 
 // A statement is one statement, ready to match.
@@ -29,7 +41,8 @@ type statement struct {
 	anyResource   bool // matches every resource
 	notResource   bool
 	resources     []arnTemplate
-	allOfResource bool // one of the resource patterns is "*"
+	literal       []string // the resources, if none of them is a pattern
+	allOfResource bool     // one of the resource patterns is "*"
 	conditions    []condition
 }
 
@@ -60,6 +73,7 @@ func compileStatement(s *Statement, kind Kind, variables bool) statement {
 	}
 	if s.Resource != nil {
 		out.notResource = s.NotResource
+		out.literal = literals(s)
 		for _, r := range s.Resource.Items {
 			if Glob(r.Text).all() {
 				out.allOfResource = true
@@ -80,9 +94,26 @@ func compileStatement(s *Statement, kind Kind, variables bool) statement {
 	return out
 }
 
+// literals are the resources of a statement that names whole ARNs, each once; nil
+// if one of them is a pattern, or if the statement is about others.
+func literals(s *Statement) (out []string) {
+	if s.NotResource {
+		return nil
+	}
+	for _, r := range s.Resource.Items {
+		if strings.ContainsAny(r.Text, "*?$") || strings.Count(r.Text, ":") < 5 {
+			return nil
+		}
+		if !slices.Contains(out, r.Text) {
+			out = append(out, r.Text)
+		}
+	}
+	return out
+}
+
 // index groups actions that the same statements name.
 func (p *Policy) index() {
-	p.groups = [][]uint16{nil}
+	p.groups = []group{{}}
 	seen := map[string]uint16{"": 0}
 	list := make([]uint16, 0, len(p.statements))
 	key := make([]byte, 0, 2*len(p.statements))
@@ -98,8 +129,25 @@ func (p *Policy) index() {
 		if !ok {
 			g = uint16(len(p.groups))
 			seen[string(key)] = g
-			p.groups = append(p.groups, append([]uint16(nil), list...))
+			p.groups = append(p.groups, p.grouped(list))
 		}
 		p.group[a] = g
 	}
+}
+
+func (p *Policy) grouped(list []uint16) (g group) {
+	for _, i := range list {
+		literal := p.statements[i].literal
+		if literal == nil {
+			g.general = append(g.general, i)
+			continue
+		}
+		if g.byResource == nil {
+			g.byResource = map[string][]uint16{}
+		}
+		for _, r := range literal {
+			g.byResource[r] = append(g.byResource[r], i)
+		}
+	}
+	return g
 }

@@ -72,24 +72,43 @@ func (p *Policy) Match(req *Request, trace *[]Step) Result {
 		}
 		return r
 	}
-	for _, i := range p.groups[p.group[req.Action]] {
-		s := &p.statements[i]
-		reach := s.reach(req.Who)
-		if reach == NoReach || s.effect == Allow && r.Allow[reach] != 0 || s.effect == Deny && r.Deny != 0 {
-			continue
-		}
-		if s.covers(req) && s.failing(req.Context) == nil {
-			r.note(s.effect, reach, Ref(i+1))
-		}
+	g := &p.groups[p.group[req.Action]]
+	p.ask(g.general, req, &r)
+	if g.byResource != nil {
+		p.ask(g.byResource[req.Resource], req, &r)
 	}
 	return r
 }
 
+// ask looks at statements that may change r.
+func (p *Policy) ask(list []uint16, req *Request, r *Result) {
+	for _, i := range list {
+		s, ref := &p.statements[i], Ref(i+1)
+		reach := s.reach(req.Who)
+		if reach == NoReach || !r.lacks(s.effect, reach, ref) {
+			continue
+		}
+		if s.covers(req) && s.failing(req.Context) == nil {
+			r.note(s.effect, reach, ref)
+		}
+	}
+}
+
+// lacks reports whether no statement before ref does what it would do.
+func (r *Result) lacks(e Effect, reach Reach, ref Ref) bool {
+	known := r.Deny
+	if e == Allow {
+		known = r.Allow[reach]
+	}
+	return known == 0 || ref < known
+}
+
 func (r *Result) note(e Effect, reach Reach, ref Ref) {
 	switch {
-	case e == Deny && r.Deny == 0:
+	case !r.lacks(e, reach, ref):
+	case e == Deny:
 		r.Deny = ref
-	case e == Allow && r.Allow[reach] == 0:
+	default:
 		r.Allow[reach] = ref
 	}
 }

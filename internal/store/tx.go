@@ -255,5 +255,28 @@ func List[T any](tx *Tx, k Kind[T], prefix, after string, n int) ([]Entry[T], er
 	return out, nil
 }
 
+// Collect returns up to n records like List, of those that keep holds for.
+func Collect[T any](tx *Tx, k Kind[T], prefix, after string, n int, keep func(*T) bool) (found []*T, err error) {
+	const batch = 500
+	for {
+		entries, err := List(tx, k, prefix, after, batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			after = e.Key
+			if keep(e.Value) {
+				found = append(found, e.Value)
+			}
+			if len(found) == n {
+				return found, nil
+			}
+		}
+		if len(entries) < batch {
+			return found, nil
+		}
+	}
+}
+
 // Changed reports whether the transaction has written anything.
 func (tx *Tx) Changed() bool { return len(tx.write) > 0 }

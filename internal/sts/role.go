@@ -33,13 +33,9 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 		if err != nil {
 			return err
 		}
-		session.Account, session.Entity, session.EntityID, session.EntityARN = role.Account, role.Name, role.ID, role.ARN()
-		seconds, err := duration(call, in.DurationSeconds, role.MaxSession)
-		if err != nil {
+		if err := ofRole(call, session, role, in.DurationSeconds); err != nil {
 			return err
 		}
-		session.Expires = call.Now.Add(time.Duration(seconds) * time.Second)
-		session.Policies, session.PolicyARNs = nil, nil
 		return limit(tx, session, in.Policy, in.PolicyArns)
 	})
 	if err != nil {
@@ -63,6 +59,15 @@ func (s *Service) AssumeRole(ctx context.Context, call *iam.Call, in *stsapi.Ass
 		out.SourceIdentity = &session.SourceIdentity
 	}
 	return out, err
+}
+
+// ofRole makes a session one of a role, for as long as was asked.
+func ofRole(call *iam.Call, s *iam.Session, role *iam.Entity, asked *int32) error {
+	s.Account, s.Entity, s.EntityID, s.EntityARN = role.Account, role.Name, role.ID, role.ARN()
+	seconds, err := duration(call, asked, role.MaxSession)
+	s.Expires = call.Now.Add(time.Duration(seconds) * time.Second)
+	s.Policies, s.PolicyARNs = nil, nil // of an attempt that a writer overtook
+	return err
 }
 
 func assumedRole(s *iam.Session) *stsapi.AssumedRoleUser {

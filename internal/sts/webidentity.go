@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
@@ -55,13 +54,9 @@ func (s *Service) AssumeRoleWithWebIdentity(ctx context.Context, call *iam.Call,
 		if err != nil {
 			return err
 		}
-		session.Account, session.Entity, session.EntityID, session.EntityARN = e.Account, e.Name, e.ID, e.ARN()
-		seconds, err := duration(call, in.DurationSeconds, e.MaxSession)
-		if err != nil {
+		if err := ofRole(call, session, e, in.DurationSeconds); err != nil {
 			return err
 		}
-		session.Expires = call.Now.Add(time.Duration(seconds) * time.Second)
-		session.Policies, session.PolicyARNs = nil, nil
 		return limit(tx, session, in.Policy, in.PolicyArns)
 	})
 	if err != nil {

@@ -96,6 +96,7 @@ func TestOrganization(t *testing.T) {
 	c.mustOrg(admin, "DisablePolicyType", `{"RootId":"`+rootID+`","PolicyType":"RESOURCE_CONTROL_POLICY"}`, "")
 	decrypt("")
 
+	nobody := c.user("nobody")
 	for _, tt := range []struct{ name, operation, body, code string }{
 		{"organization", "DescribeOrganization", `{}`, ""},
 		{"create twice", "CreateOrganization", `{}`, "AlreadyInOrganizationException"},
@@ -166,13 +167,20 @@ func TestOrganization(t *testing.T) {
 			if find(text, "__type") != tt.code || (status == 200) != (tt.code == "") {
 				t.Errorf("%d %s, want %q", status, text, tt.code)
 			}
+			if tt.code == "InvalidInputException" {
+				return
+			}
+			status, text = client{t, c.srv}.org(nobody, tt.operation, tt.body)
+			if status != 400 || find(text, "__type") != "AccessDeniedException" || !strings.HasPrefix(find(text, "message"), "User: arn:aws:iam::111122223333:user/nobody is not") {
+				t.Errorf("as nobody: %d %s", status, text)
+			}
 		})
 	}
 
 	if status, text := c.org(member, "ListAccounts", `{}`); status != 400 || find(text, "message") != "You don't have permissions to access this resource." {
 		t.Errorf("a member account: %d %s", status, text)
 	}
-	if status, text := c.org(c.user("nobody"), "ListAccounts", `{}`); status != 400 || find(text, "__type") != "AccessDeniedException" {
+	if status, text := c.org(nobody, "ListAccounts", `{}`); status != 400 || find(text, "__type") != "AccessDeniedException" {
 		t.Errorf("nobody: %d %s", status, text)
 	}
 	c.mustOrg(member, "DescribeOrganization", `{}`, "")
