@@ -30,8 +30,35 @@ type MFADevice struct {
 	User     string `json:",omitzero"` // name of the user it is enabled for
 	UserID   string `json:",omitzero"`
 	Enabled  time.Time
-	LastStep int64 // of the last code that was accepted; no code is accepted twice
+	LastStep int64     // of the last code that was accepted; no code is accepted twice
+	Failures int       // wrong codes in a row
+	Closed   time.Time // until when no code is looked at
 	Tags     []Tag
+}
+
+// Wrong codes close a device for a while, so that nobody finds one by trying: one
+// second after the fifth in a row, doubled with each further one up to an hour.
+const (
+	freeFailures = 5
+	longestClose = time.Hour
+)
+
+// accept reports whether a code is the device's now, and notes that it was used, or
+// that it was wrong.
+func (d *MFADevice) accept(code string, now time.Time) bool {
+	if now.Before(d.Closed) {
+		return false
+	}
+	step, ok := totpStep(d.Seed, code, now, codeWindow)
+	if !ok || step <= d.LastStep {
+		d.Failures++
+		if over := d.Failures - freeFailures; over >= 0 {
+			d.Closed = now.Add(min(time.Second<<min(over, 12), longestClose))
+		}
+		return false
+	}
+	d.LastStep, d.Failures = step, 0
+	return true
 }
 
 var mfaKind = store.Kind[MFADevice]{Tag: 16, Name: "MFA device"}
@@ -97,7 +124,7 @@ func (s *Service) EnableMFADevice(ctx context.Context, call *Call, in *iamapi.En
 			return iamapi.LimitExceededException("Cannot exceed quota for MfaDevicesPerUser: 8")
 		}
 		first, ok := totpStep(d.Seed, *in.AuthenticationCode1, call.Now, enableWindow)
-		if !ok || totp(d.Seed, first+1) != *in.AuthenticationCode2 {
+		if !ok || first <= d.LastStep || totp(d.Seed, first+1) != *in.AuthenticationCode2 {
 			return iamapi.InvalidAuthenticationCodeException("Authentication code for device is not valid")
 		}
 		d.User, d.UserID, d.Enabled, d.LastStep = e.Name, e.ID, call.Now, first+1
@@ -180,6 +207,7 @@ func (c *Call) AuthenticateMFA(ctx context.Context, db *store.DB, serial, code *
 	if serial == nil || code == nil {
 		return AccessDenied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
 	}
+	accepted := false
 	err := c.Update(ctx, db, func(tx *store.Tx) error {
 		who, err := c.Who(tx)
 		if err != nil {
@@ -192,15 +220,15 @@ func (c *Call) AuthenticateMFA(ctx context.Context, db *store.DB, serial, code *
 		if err != nil {
 			return err
 		}
-		step, ok := totpStep(d.Seed, *code, c.Now, codeWindow)
-		if !ok || step <= d.LastStep {
-			return AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-		}
-		d.LastStep = step
-		return store.Put(tx, mfaKind, mfaKey(d.Serial), d)
+		accepted = d.accept(*code, c.Now)
+		return store.Put(tx, mfaKind, mfaKey(d.Serial), d) // a wrong one is noted too
 	})
-	if err == nil {
-		c.MFA = c.Now
+	switch {
+	case err != nil:
+		return err
+	case !accepted:
+		return AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	}
-	return err
+	c.MFA = c.Now
+	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 const (
 	maxClientIDs   = 100
 	maxThumbprints = 5
+	maxProviders   = 100 // of an account
 )
 
 // An OIDCProvider is an OpenID Connect identity provider whose tokens roles of the
@@ -49,11 +52,18 @@ func FindOIDCProvider(tx *store.Tx, account, url string) (*OIDCProvider, error) 
 
 // providerURL checks a provider's URL and drops its scheme.
 func providerURL(text string) (string, error) {
+	address, ok := strings.CutPrefix(text, "https://")
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(text, "?#") {
+	if !ok || err != nil || u.String() != text || u.Hostname() == "" || u.User != nil || strings.ContainsAny(text, "?# %") ||
+		u.Path != "" && path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") && u.Path != "/" || !validPort(u.Port()) {
 		return "", ValidationError("Invalid Open ID Connect Provider URL")
 	}
-	return strings.TrimSuffix(strings.TrimPrefix(text, "https://"), "/"), nil
+	return strings.TrimSuffix(address, "/"), nil
+}
+
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
 }
 
 func checkThumbprints(list []string) error {
@@ -88,10 +98,16 @@ func (s *Service) CreateOpenIDConnectProvider(ctx context.Context, call *Call, i
 		if len(p.ClientIDs) > maxClientIDs {
 			return iamapi.LimitExceededException("Cannot exceed quota for ClientIdsPerOpenIdConnectProvider: 100")
 		}
+		others, err := store.List(tx, oidcKind, oidcPrefix(p.Account), "", maxProviders)
+		if err != nil {
+			return err
+		}
+		if len(others) == maxProviders {
+			return iamapi.LimitExceededException("Cannot exceed quota for OpenIdConnectProvidersPerAccount: 100")
+		}
 		if err := checkThumbprints(p.Thumbprints); err != nil {
 			return err
 		}
-		var err error
 		if p.Tags, err = addTags(nil, in.Tags); err != nil {
 			return err
 		}
@@ -159,7 +175,7 @@ func (s *Service) ListOpenIDConnectProviders(ctx context.Context, call *Call, _ 
 			return err
 		}
 		out.OpenIDConnectProviderList = []iamapi.OpenIDConnectProviderListEntry{}
-		found, err := scan(tx, oidcKind, oidcPrefix(call.Account()), page{n: 1000}, func(*OIDCProvider) bool { return true })
+		found, err := scan(tx, oidcKind, oidcPrefix(call.Account()), page{n: maxProviders}, func(*OIDCProvider) bool { return true })
 		for _, p := range found {
 			out.OpenIDConnectProviderList = append(out.OpenIDConnectProviderList, iamapi.OpenIDConnectProviderListEntry{Arn: new(p.ARN())})
 		}

@@ -17,6 +17,9 @@ type Organization struct {
 	Root       string   // r-…
 	FeatureSet string   // ALL or CONSOLIDATED_BILLING
 	Enabled    []string // types of policies: SCPType, RCPType
+	// Changes counts what must not happen beside a change of Enabled, or the
+	// organization's end: policies made and attached.
+	Changes int
 }
 
 // The types of organization policies that decide about requests.
@@ -215,7 +218,10 @@ func (p placement) levels(tx *store.Tx, policyType string) (out [][]*policy.Poli
 		if t.Parent == "" {
 			return out, nil
 		}
-		if t, err = store.Get(tx, TargetKind, TargetKey(t.Parent)); err != nil {
+		if t, err = store.Get(tx, TargetKind, TargetKey(t.Parent)); err == nil && t.Organization != p.organization.ID {
+			err = store.ErrDamaged
+		}
+		if err != nil {
 			return nil, damaged(err)
 		}
 	}

@@ -1,10 +1,12 @@
 package oidc
 
 import (
-	"crypto/sha1" //nolint:gosec // thumbprints of IAM OIDC providers are SHA-1 by definition
+	"context"
+	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,29 +14,49 @@ import (
 
 // newClient makes a client that trusts servers whose certificate the system
 // trusts, or one in whose chain a certificate with one of the thumbprints is the
-// root. It follows no redirect: keys come from where discovery says.
+// root; either must be for the host of the URL. It follows no redirect, since keys
+// come from where discovery says, and uses no proxy.
 func newClient(thumbprints []string) *http.Client {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} // verified by VerifyConnection
-	c.VerifyConnection = func(s tls.ConnectionState) error { return verify(s, thumbprints) }
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		var d net.Dialer
+		raw, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(raw, &tls.Config{
+			MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: true, // verified here instead
+			VerifyConnection: func(s tls.ConnectionState) error { return verify(s.PeerCertificates, host, thumbprints) },
+		})
+		if err := c.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		return c, nil
+	}
 	return &http.Client{
 		Timeout:       fetchTimeout,
-		Transport:     &http.Transport{TLSClientConfig: c, DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment},
+		Transport:     &http.Transport{DialTLSContext: dial, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-func verify(s tls.ConnectionState, thumbprints []string) error {
-	options := x509.VerifyOptions{DNSName: s.ServerName, Intermediates: x509.NewCertPool()}
-	for _, c := range s.PeerCertificates[1:] {
+// verify checks a server's certificates. The host may be an IP address.
+func verify(chain []*x509.Certificate, host string, thumbprints []string) error {
+	options := x509.VerifyOptions{DNSName: host, Intermediates: x509.NewCertPool()}
+	for _, c := range chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
-	_, err := s.PeerCertificates[0].Verify(options)
+	_, err := chain[0].Verify(options)
 	if err == nil {
 		return nil
 	}
 	options.Roots = x509.NewCertPool()
 	found := false
-	for _, c := range s.PeerCertificates {
+	for _, c := range chain {
 		sum := sha1.Sum(c.Raw)
 		if slices.ContainsFunc(thumbprints, func(t string) bool { return strings.EqualFold(t, hex.EncodeToString(sum[:])) }) {
 			options.Roots.AddCert(c)
@@ -44,6 +66,6 @@ func verify(s tls.ConnectionState, thumbprints []string) error {
 	if !found {
 		return ErrThumbprint
 	}
-	_, err = s.PeerCertificates[0].Verify(options)
+	_, err = chain[0].Verify(options)
 	return err
 }

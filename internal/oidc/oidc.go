@@ -9,11 +9,8 @@ package oidc
 
 import (
 	"context"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +41,7 @@ const (
 	maxAge       = 15 * time.Minute // after which keys are fetched again
 	minInterval  = 10 * time.Second // between two fetches from one provider
 	maxProviders = 1000             // whose keys are remembered
+	maxKeys      = 100              // of one provider
 	leeway       = time.Minute      // of clocks
 )
 
@@ -80,9 +78,13 @@ func (c Claims) List(name string) (out []string) {
 	return out
 }
 
-func (c Claims) time(name string) (time.Time, bool) {
+// time is a claim that is a time: seconds since 1970, before the year 10000.
+func (c Claims) time(name string) (t time.Time, ok bool) {
 	n, ok := c[name].(float64)
-	return time.Unix(int64(n), 0), ok
+	if !ok || !(n >= 0 && n < 253_402_300_800) {
+		return t, false
+	}
+	return time.Unix(int64(n), 0), true
 }
 
 // Issuer returns who a token says it is from, before anything is verified.
@@ -116,23 +118,26 @@ func (v *Verifier) Verify(ctx context.Context, p Provider, token string, now tim
 	if err != nil || len(parsed.Headers) != 1 {
 		return nil, ErrToken
 	}
-	key, err := v.of(p).find(ctx, parsed.Headers[0].KeyID, now)
+	candidates, err := v.of(p).find(ctx, parsed.Headers[0].KeyID, now)
 	if err != nil {
 		return nil, err
 	}
-	c := Claims{}
-	if err := parsed.Claims(key, &c); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+	for _, key := range candidates {
+		c := Claims{}
+		if parsed.Claims(key, &c) == nil {
+			return c, c.check(p.URL, now)
+		}
 	}
-	return c, c.check(p.URL, now)
+	return nil, ErrSignature
 }
 
 func (c Claims) check(issuer string, now time.Time) error {
 	expires, ok := c.time("exp")
 	issued, issuedOK := c.time("iat")
-	from, _ := c.time("nbf")
+	from, fromOK := c.time("nbf")
+	_, hasFrom := c["nbf"]
 	switch {
-	case !ok || !issuedOK || c.Text("sub") == "" || len(c.List("aud")) == 0 || strings.TrimSuffix(c.Text("iss"), "/") != strings.TrimSuffix(issuer, "/"):
+	case !ok || !issuedOK || hasFrom && !fromOK || c.Text("sub") == "" || len(c.List("aud")) == 0 || strings.TrimSuffix(c.Text("iss"), "/") != strings.TrimSuffix(issuer, "/"):
 		return ErrClaims
 	case !now.Before(expires):
 		return &ExpiredError{now, expires}
@@ -145,7 +150,7 @@ func (c Claims) check(issuer string, now time.Time) error {
 
 // of returns the provider's keys. Another list of thumbprints is another provider.
 func (v *Verifier) of(p Provider) *keys {
-	id := p.URL + " " + strings.Join(p.Thumbprints, " ")
+	id := strings.Join(append([]string{p.URL}, p.Thumbprints...), "\n")
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.providers[id]
@@ -157,86 +162,4 @@ func (v *Verifier) of(p Provider) *keys {
 		v.providers[id] = k
 	}
 	return k
-}
-
-// keys are the keys of one provider.
-type keys struct {
-	provider Provider
-	client   *http.Client
-
-	mu      sync.Mutex // guards what follows; held while fetching, so that one fetch serves all that wait
-	set     jose.JSONWebKeySet
-	fetched time.Time // when set was had
-	tried   time.Time // when it was last asked for
-	failed  error     // of that
-}
-
-// find returns the key with an id, fetching the set again if it is old or does
-// not have it, but not too often: strangers may send any id.
-func (k *keys) find(ctx context.Context, id string, now time.Time) (*jose.JSONWebKey, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	found := k.set.Key(id)
-	if old := now.Sub(k.fetched) >= maxAge; (len(found) == 0 || old) && now.Sub(k.tried) >= minInterval {
-		k.tried = now
-		set, err := k.fetch(ctx)
-		k.failed = err
-		if err == nil {
-			k.set, k.fetched = set, now
-		}
-		found = k.set.Key(id)
-	}
-	switch {
-	case len(found) > 0 && now.Sub(k.fetched) < maxAge && found[0].Valid():
-		return &found[0], nil
-	case k.failed != nil:
-		return nil, k.failed
-	default:
-		return nil, ErrKeys
-	}
-}
-
-// fetch gets the provider's key set by discovery.
-func (k *keys) fetch(ctx context.Context) (set jose.JSONWebKeySet, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*fetchTimeout)
-	defer cancel()
-	var discovery struct {
-		Issuer string `json:"issuer"`
-		Keys   string `json:"jwks_uri"`
-	}
-	base := strings.TrimSuffix(k.provider.URL, "/")
-	if err := k.get(ctx, base+"/.well-known/openid-configuration", &discovery); err != nil {
-		return set, err
-	}
-	if strings.TrimSuffix(discovery.Issuer, "/") != base || !strings.HasPrefix(discovery.Keys, "https://") {
-		return set, fmt.Errorf("%w: the discovery document is of another issuer, or has no https key set", ErrKeys)
-	}
-	return set, k.get(ctx, discovery.Keys, &set)
-}
-
-func (k *keys) get(ctx context.Context, url string, into any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeys, err)
-	}
-	r.Header.Set("Accept", "application/json")
-	answer, err := k.client.Do(r)
-	switch {
-	case errors.Is(err, ErrThumbprint):
-		return ErrThumbprint
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrKeys, err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxDocument+1))
-	if err == nil && (answer.StatusCode != http.StatusOK || len(text) > maxDocument) {
-		err = fmt.Errorf("status %d, %d bytes", answer.StatusCode, len(text))
-	}
-	if err == nil {
-		err = json.Unmarshal(text, into)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKeys, err)
-	}
-	return nil
 }

@@ -121,7 +121,7 @@ func noAccount() *model.Fault {
 // CloseAccount ends an account: its principals may do nothing any more, and its
 // keys serve nobody. AWS keeps it suspended for 90 days; here it stays so.
 func (s *Service) CloseAccount(ctx context.Context, call *iam.Call, in *orgapi.CloseAccountRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, request{action: "CloseAccount", resource: about(*in.AccountId), target: *in.AccountId}, func(v *view) error {
+	return nil, s.change(ctx, call, request{action: "CloseAccount", about: []string{*in.AccountId}}, func(v *view) error {
 		if *in.AccountId == v.org.Management {
 			return constraint(orgapi.ConstraintViolationExceptionReasonCannotCloseManagementAccount, "You can't close the management account.")
 		}
@@ -149,7 +149,7 @@ func (v *view) wireAccount(t *iam.Target) orgapi.Account {
 // DescribeAccount shows a member account.
 func (s *Service) DescribeAccount(ctx context.Context, call *iam.Call, in *orgapi.DescribeAccountRequest) (*orgapi.DescribeAccountResponse, error) {
 	var out orgapi.DescribeAccountResponse
-	return &out, s.read(ctx, call, request{action: "DescribeAccount", resource: about(*in.AccountId), target: *in.AccountId}, func(v *view) error {
+	return &out, s.read(ctx, call, request{action: "DescribeAccount", about: []string{*in.AccountId}}, func(v *view) error {
 		t, err := v.target(*in.AccountId)
 		if err != nil {
 			return or(err, noAccount())
@@ -222,7 +222,7 @@ func (s *Service) ListAccounts(ctx context.Context, call *iam.Call, in *orgapi.L
 // ListAccountsForParent lists the accounts directly under a root or unit.
 func (s *Service) ListAccountsForParent(ctx context.Context, call *iam.Call, in *orgapi.ListAccountsForParentRequest) (*orgapi.ListAccountsForParentResponse, error) {
 	out := &orgapi.ListAccountsForParentResponse{Accounts: []orgapi.Account{}}
-	r := request{action: "ListAccountsForParent", resource: about(*in.ParentId)}
+	r := request{action: "ListAccountsForParent", about: []string{*in.ParentId}}
 	next, err := s.listed(ctx, call, r, *in.ParentId, accountType, in.NextToken, in.MaxResults, func(v *view, t *iam.Target) {
 		out.Accounts = append(out.Accounts, v.wireAccount(t))
 	})
@@ -233,7 +233,7 @@ func (s *Service) ListAccountsForParent(ctx context.Context, call *iam.Call, in 
 // MoveAccount puts an account under another root or unit. Which policies bind it
 // changes at once.
 func (s *Service) MoveAccount(ctx context.Context, call *iam.Call, in *orgapi.MoveAccountRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, request{action: "MoveAccount", resource: about(*in.AccountId), target: *in.AccountId}, func(v *view) error {
+	return nil, s.change(ctx, call, request{action: "MoveAccount", about: []string{*in.AccountId, *in.SourceParentId, *in.DestinationParentId}}, func(v *view) error {
 		t, err := v.edit(*in.AccountId)
 		if err != nil || !arn.IsAccount(*in.AccountId) {
 			return or(err, noAccount())

@@ -32,7 +32,13 @@ func (s *Service) CreateOrganization(ctx context.Context, call *iam.Call, in *or
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		o := &iam.Organization{ID: newID("o-", 10), Management: call.Account(), Root: newID("r-", 4), FeatureSet: model.Or(in.FeatureSet, allFeatures)}
+		o := &iam.Organization{Management: call.Account(), FeatureSet: model.Or(in.FeatureSet, allFeatures)}
+		if o.ID, err = freeID(tx, iam.OrganizationKind, iam.OrganizationKey, "o-", 10); err != nil {
+			return err
+		}
+		if o.Root, err = freeID(tx, iam.TargetKind, iam.TargetKey, "r-", 8); err != nil {
+			return err
+		}
 		if err := store.Put(tx, iam.OrganizationKind, iam.OrganizationKey(o.ID), o); err != nil {
 			return err
 		}
@@ -167,7 +173,7 @@ func decides(policyType string) bool { return iam.FullAccess(policyType) != nil 
 // they allow everything.
 func (s *Service) EnablePolicyType(ctx context.Context, call *iam.Call, in *orgapi.EnablePolicyTypeRequest) (*orgapi.EnablePolicyTypeResponse, error) {
 	var out orgapi.EnablePolicyTypeResponse
-	return &out, s.change(ctx, call, request{action: "EnablePolicyType", resource: about(*in.RootId)}, func(v *view) error {
+	return &out, s.change(ctx, call, request{action: "EnablePolicyType", about: []string{*in.RootId}, policyType: *in.PolicyType}, func(v *view) error {
 		switch {
 		case *in.RootId != v.org.Root:
 			return orgapi.RootNotFoundException("You specified a root that doesn't exist.")
@@ -190,11 +196,21 @@ func (v *view) setEnabled(enabled []string, root **orgapi.Root) error {
 	return store.Put(v.tx, iam.OrganizationKind, iam.OrganizationKey(o.ID), o)
 }
 
+// changed notes that a policy was made or attached.
+func (v *view) changed() error {
+	o, err := store.Edit(v.tx, iam.OrganizationKind, iam.OrganizationKey(v.org.ID))
+	if err != nil {
+		return err
+	}
+	o.Changes++
+	return store.Put(v.tx, iam.OrganizationKind, iam.OrganizationKey(o.ID), o)
+}
+
 // DisablePolicyType detaches all policies of a type: from then on they bind
 // nobody.
 func (s *Service) DisablePolicyType(ctx context.Context, call *iam.Call, in *orgapi.DisablePolicyTypeRequest) (*orgapi.DisablePolicyTypeResponse, error) {
 	var out orgapi.DisablePolicyTypeResponse
-	return &out, s.change(ctx, call, request{action: "DisablePolicyType", resource: about(*in.RootId)}, func(v *view) error {
+	return &out, s.change(ctx, call, request{action: "DisablePolicyType", about: []string{*in.RootId}, policyType: *in.PolicyType}, func(v *view) error {
 		switch {
 		case *in.RootId != v.org.Root:
 			return orgapi.RootNotFoundException("You specified a root that doesn't exist.")

@@ -28,14 +28,6 @@ func policyTaken() *model.Fault {
 	return orgapi.DuplicatePolicyException("A policy with the specified name and type already exists.")
 }
 
-// resourceARN is a request's resource: a policy or a target.
-func resourceARN(id string) func(*iam.Organization) string {
-	if !strings.HasPrefix(id, "p-") {
-		return about(id)
-	}
-	return func(o *iam.Organization) string { return organizationARN(o, "policy") + "/*/" + id }
-}
-
 // editPolicy returns a copy of a policy of the organization's own to change and put.
 func (v *view) editPolicy(id string) (*iam.OrganizationPolicy, error) {
 	return store.Edit(v.tx, iam.OrganizationPolicyKind, iam.OrganizationPolicyKey(v.org.ID, id))
@@ -98,32 +90,43 @@ func (v *view) wirePolicy(p *iam.OrganizationPolicy) *orgapi.Policy {
 // CreatePolicy makes a service or resource control policy, attached to nothing.
 func (s *Service) CreatePolicy(ctx context.Context, call *iam.Call, in *orgapi.CreatePolicyRequest) (*orgapi.CreatePolicyResponse, error) {
 	var out orgapi.CreatePolicyResponse
-	return &out, s.change(ctx, call, request{action: "CreatePolicy", tags: setTags(in.Tags)}, func(v *view) error {
+	return &out, s.change(ctx, call, request{action: "CreatePolicy", tags: setTags(in.Tags), policyType: *in.Type}, func(v *view) error {
 		if !decides(*in.Type) || v.org.FeatureSet != allFeatures {
 			return orgapi.PolicyTypeNotAvailableForOrganizationException("You can't use the specified policy type with the feature set currently enabled for this organization.")
 		}
-		p := &iam.OrganizationPolicy{ID: newID("p-", 8), Organization: v.org.ID, Type: *in.Type, Name: *in.Name, Description: *in.Description, Content: compacted(*in.Content)}
+		id, err := freeID(v.tx, iam.OrganizationPolicyKind, func(id string) string { return iam.OrganizationPolicyKey(v.org.ID, id) }, "p-", 8)
+		if err != nil {
+			return err
+		}
+		p := &iam.OrganizationPolicy{ID: id, Organization: v.org.ID, Type: *in.Type, Name: *in.Name, Description: *in.Description, Content: compacted(*in.Content)}
 		if err := checkContent(p.Type, *in.Content); err != nil {
 			return err
 		}
-		if *in.Name == iam.FullAccess(p.Type).Name {
-			return policyTaken()
-		}
-		if err := v.take(v.org.ID+"/"+p.Type, p.Name, p.ID, policyTaken()); err != nil {
+		if err := v.takeName(p, p.Name); err != nil {
 			return err
 		}
-		var err error
 		if p.Tags, err = addTags(nil, in.Tags); err != nil {
 			return err
 		}
 		out.Policy = v.wirePolicy(p)
+		if err := v.changed(); err != nil {
+			return err
+		}
 		return v.putPolicy(p)
 	})
 }
 
-// ofPolicy is a request about a policy.
-func ofPolicy(action, id string) request {
-	return request{action: action, resource: resourceARN(id)}
+// takeName claims a name for a policy; AWS's own has its name in every organization.
+func (v *view) takeName(p *iam.OrganizationPolicy, name string) error {
+	if name == iam.FullAccess(p.Type).Name {
+		return policyTaken()
+	}
+	return v.take(v.org.ID+"/"+p.Type, name, p.ID, policyTaken())
+}
+
+// ofPolicy is a request about a policy, and perhaps about targets.
+func ofPolicy(action, id string, targets ...string) request {
+	return request{action: action, about: append([]string{id}, targets...)}
 }
 
 // own returns a policy to change: one of the organization's own.
@@ -152,7 +155,7 @@ func (s *Service) UpdatePolicy(ctx context.Context, call *iam.Call, in *orgapi.U
 			p.Content = compacted(*in.Content)
 		}
 		if name := model.Or(in.Name, p.Name); name != p.Name {
-			if err := v.take(v.org.ID+"/"+p.Type, name, p.ID, policyTaken()); err != nil {
+			if err := v.takeName(p, name); err != nil {
 				return err
 			}
 			v.tx.Delete(nameKey(v.org.ID+"/"+p.Type, p.Name))
@@ -209,7 +212,7 @@ func (s *Service) ListPolicies(ctx context.Context, call *iam.Call, in *orgapi.L
 		return nil, err
 	}
 	out := &orgapi.ListPoliciesResponse{Policies: []orgapi.PolicySummary{}}
-	return out, s.read(ctx, call, request{action: "ListPolicies"}, func(v *view) error {
+	return out, s.read(ctx, call, request{action: "ListPolicies", policyType: *in.Filter}, func(v *view) error {
 		found, err := v.policies(*in.Filter)
 		if err != nil {
 			return err
@@ -240,7 +243,7 @@ func (v *view) attachment(policyID, targetID string) (p *iam.OrganizationPolicy,
 
 // AttachPolicy makes a policy bind a root, unit or account, and what is under it.
 func (s *Service) AttachPolicy(ctx context.Context, call *iam.Call, in *orgapi.AttachPolicyRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, ofPolicy("AttachPolicy", *in.PolicyId), func(v *view) error {
+	return nil, s.change(ctx, call, ofPolicy("AttachPolicy", *in.PolicyId, *in.TargetId), func(v *view) error {
 		p, t, err := v.attachment(*in.PolicyId, *in.TargetId)
 		if err != nil {
 			return err
@@ -259,6 +262,9 @@ func (s *Service) AttachPolicy(ctx context.Context, call *iam.Call, in *orgapi.A
 		if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return append(targets, t.ID) }); err != nil {
 			return err
 		}
+		if err := v.changed(); err != nil {
+			return err
+		}
 		return v.put(t)
 	})
 }
@@ -266,7 +272,7 @@ func (s *Service) AttachPolicy(ctx context.Context, call *iam.Call, in *orgapi.A
 // DetachPolicy ends that. One service control policy must remain, and AWS's own
 // resource control policy always does.
 func (s *Service) DetachPolicy(ctx context.Context, call *iam.Call, in *orgapi.DetachPolicyRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, ofPolicy("DetachPolicy", *in.PolicyId), func(v *view) error {
+	return nil, s.change(ctx, call, ofPolicy("DetachPolicy", *in.PolicyId, *in.TargetId), func(v *view) error {
 		p, t, err := v.attachment(*in.PolicyId, *in.TargetId)
 		if err != nil {
 			return err
@@ -299,7 +305,7 @@ func (s *Service) ListPoliciesForTarget(ctx context.Context, call *iam.Call, in 
 		return nil, err
 	}
 	out := &orgapi.ListPoliciesForTargetResponse{Policies: []orgapi.PolicySummary{}}
-	return out, s.read(ctx, call, request{action: "ListPoliciesForTarget", resource: about(*in.TargetId)}, func(v *view) error {
+	return out, s.read(ctx, call, request{action: "ListPoliciesForTarget", about: []string{*in.TargetId}, policyType: *in.Filter}, func(v *view) error {
 		t, err := v.target(*in.TargetId)
 		if err != nil {
 			return or(err, noTarget())
@@ -376,8 +382,12 @@ func (v *view) attachedTo(p *iam.OrganizationPolicy) (found []*iam.Target, err e
 // DescribeEffectivePolicy is about the types of policies that are merged into one
 // document. There are none here; what SCPs and RCPs permit is no document.
 func (s *Service) DescribeEffectivePolicy(ctx context.Context, call *iam.Call, in *orgapi.DescribeEffectivePolicyRequest) (*orgapi.DescribeEffectivePolicyResponse, error) {
-	return nil, s.read(ctx, call, request{action: "DescribeEffectivePolicy", member: true}, func(v *view) error {
-		if _, err := v.target(model.Or(in.TargetId, call.Account())); err != nil {
+	target := model.Or(in.TargetId, call.Account())
+	return nil, s.read(ctx, call, request{action: "DescribeEffectivePolicy", about: []string{target}, policyType: *in.PolicyType, member: true}, func(v *view) error {
+		if target != call.Account() && !v.manages() {
+			return notYours()
+		}
+		if _, err := v.target(target); err != nil {
 			return or(err, noTarget())
 		}
 		return orgapi.EffectivePolicyNotFoundException("There is no effective policy of the specified type for the target.")

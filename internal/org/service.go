@@ -4,6 +4,7 @@
 package org
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -39,44 +40,84 @@ type view struct {
 
 // A request says what is asked for and who may ask.
 type request struct {
-	action   string                           // without its prefix
-	resource func(o *iam.Organization) string // nil: "*"
-	tags     authz.RequestTags                // that the request brings
-	target   string                           // whose tags count as the resource's
-	member   bool                             // member accounts may ask as well
+	action     string            // without its prefix
+	about      []string          // ids of the targets and policies it is about; none: "*"
+	tags       authz.RequestTags // that the request brings
+	policyType string            // that it names
+	member     bool              // member accounts may ask as well
 }
 
-// in authorizes the caller and returns its organization. Whoever is not allowed
-// learns nothing about it.
+// A subject is one resource of a request.
+type subject struct {
+	arn        string
+	tags       []iam.Tag
+	policyType string
+}
+
+// in authorizes the caller for each resource of the request (AUTH-1.9) and returns
+// its organization. Whoever is not allowed learns nothing about it, nor does a
+// member account about what the management account manages.
 func (s *Service) in(tx *store.Tx, call *iam.Call, r request) (*view, error) {
 	o, err := iam.OrganizationOf(tx, call.Account())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
 	v := &view{tx, call, o}
-	resource := "*"
-	if o != nil && r.resource != nil {
-		resource = r.resource(o)
-	}
-	c := &conditions{request: r.tags}
-	if o != nil && r.target != "" {
-		if t, err := v.target(r.target); err == nil {
-			c.tags = tagMap(t.Tags)
+	subjects := []subject{{arn: "*", policyType: r.policyType}}
+	if o != nil && len(r.about) > 0 {
+		subjects = nil
+		for _, id := range r.about {
+			about, err := v.subject(id)
+			if err != nil {
+				return nil, err
+			}
+			about.policyType = cmp.Or(about.policyType, r.policyType)
+			subjects = append(subjects, about)
 		}
 	}
-	d, req, err := call.Decide(tx, iam.Query{Action: policy.MustAction("organizations:" + r.action), Resource: resource,
-		ResourceAccount: call.Account(), Conditions: c})
+	for _, about := range subjects {
+		d, req, err := call.Decide(tx, iam.Query{Action: policy.MustAction("organizations:" + r.action), Resource: about.arn,
+			ResourceAccount: call.Account(), Conditions: &conditions{request: r.tags, tags: tagMap(about.tags), policyType: about.policyType}})
+		if err != nil {
+			return nil, err
+		}
+		if !d.Allowed() {
+			return nil, orgapi.AccessDeniedException(d.Refusal(req))
+		}
+	}
 	switch {
-	case err != nil:
-		return nil, err
-	case !d.Allowed():
-		return nil, orgapi.AccessDeniedException(d.Refusal(req))
 	case o == nil:
 		return nil, orgapi.AWSOrganizationsNotInUseException("Your account is not a member of an organization.")
-	case !r.member && o.Management != call.Account():
-		return nil, orgapi.AccessDeniedException("You don't have permissions to access this resource.")
+	case !r.member && !v.manages():
+		return nil, notYours()
 	}
 	return v, nil
+}
+
+// manages reports whether the caller is of the management account.
+func (v *view) manages() bool { return v.org.Management == v.call.Account() }
+
+func notYours() *model.Fault {
+	return orgapi.AccessDeniedException("You don't have permissions to access this resource.")
+}
+
+// subject is a target or policy as a resource. Its tags are there only for the
+// management account, and only if it exists.
+func (v *view) subject(id string) (subject, error) {
+	if !strings.HasPrefix(id, "p-") {
+		out := subject{arn: targetARN(v.org, id)}
+		t, err := v.target(id)
+		if err == nil && v.manages() {
+			out.tags = t.Tags
+		}
+		return out, or(err, nil)
+	}
+	out := subject{arn: organizationARN(v.org, "policy") + "/policy/" + id} // of a policy that does not exist
+	p, err := iam.FindOrganizationPolicy(v.tx, v.org.ID, id)
+	if err == nil && v.manages() {
+		out = subject{p.ARN(v.org.Management), p.Tags, p.Type}
+	}
+	return out, or(err, nil)
 }
 
 // change runs a state change in the caller's organization.
@@ -103,17 +144,20 @@ func (s *Service) read(ctx context.Context, call *iam.Call, r request, fn func(*
 
 // conditions are the condition keys of one request.
 type conditions struct {
-	request authz.RequestTags
-	tags    map[string]string // of the resource
+	request    authz.RequestTags
+	tags       map[string]string // of the resource
+	policyType string            // organizations:PolicyType
 }
 
-// Lookup answers tag keys.
+// Lookup answers tag keys and organizations:PolicyType.
 func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 	switch key.ID {
 	case policy.KeyRequestTag, policy.KeyTagKeys:
 		return c.request.Lookup(key)
 	case policy.KeyResourceTag:
 		return authz.FoldLookup(c.tags, key.Suffix)
+	case policy.KeyOrganizationsPolicyType:
+		return policy.Optional(c.policyType)
 	default:
 		return policy.Value{}
 	}
@@ -140,12 +184,16 @@ func (v *view) put(t *iam.Target) error {
 	return store.Put(v.tx, iam.TargetKind, iam.TargetKey(t.ID), t)
 }
 
-// or turns an absent record into a fault.
+// or turns an absent record into a fault, or into no error if fault is nil.
 func or(err error, fault *model.Fault) error {
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	case fault == nil:
+		return nil
+	default:
 		return fault
 	}
-	return err
 }
 
 // A place is where a record lies that says only that something is there.
@@ -205,9 +253,16 @@ func organizationARN(o *iam.Organization, kind string) string {
 	return "arn:" + iam.Partition + ":organizations::" + o.Management + ":" + kind + "/" + o.ID
 }
 
-// about is a request's resource: a target.
-func about(id string) func(*iam.Organization) string {
-	return func(o *iam.Organization) string { return targetARN(o, id) }
+// freeID draws an id at which there is no record yet.
+func freeID[T any](tx *store.Tx, kind store.Kind[T], key func(id string) string, prefix string, n int) (string, error) {
+	for {
+		id := newID(prefix, n)
+		if _, err := store.Get(tx, kind, key(id)); errors.Is(err, store.ErrNotFound) {
+			return id, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
 }
 
 // newID draws n small letters and digits behind a prefix.

@@ -45,7 +45,7 @@ func noTarget() *model.Fault {
 
 // retag changes the tags of a root, unit, account or policy.
 func (s *Service) retag(ctx context.Context, call *iam.Call, action, id string, tags authz.RequestTags, edit func([]iam.Tag) ([]iam.Tag, error)) error {
-	r := request{action: action, resource: resourceARN(id), target: id, tags: tags}
+	r := request{action: action, about: []string{id}, tags: tags}
 	return s.change(ctx, call, r, func(v *view) (err error) {
 		if strings.HasPrefix(id, "p-") {
 			p, err := v.editPolicy(id)
@@ -86,7 +86,7 @@ func (s *Service) UntagResource(ctx context.Context, call *iam.Call, in *orgapi.
 func (s *Service) ListTagsForResource(ctx context.Context, call *iam.Call, in *orgapi.ListTagsForResourceRequest) (*orgapi.ListTagsForResourceResponse, error) {
 	out := &orgapi.ListTagsForResourceResponse{Tags: []orgapi.Tag{}}
 	id := *in.ResourceId
-	return out, s.read(ctx, call, request{action: "ListTagsForResource", resource: resourceARN(id), target: id}, func(v *view) error {
+	return out, s.read(ctx, call, request{action: "ListTagsForResource", about: []string{id}}, func(v *view) error {
 		var tags []iam.Tag
 		if strings.HasPrefix(id, "p-") {
 			p, err := iam.FindOrganizationPolicy(v.tx, v.org.ID, id)

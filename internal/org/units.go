@@ -38,7 +38,7 @@ func (v *view) wireUnit(t *iam.Target) *orgapi.OrganizationalUnit {
 // CreateOrganizationalUnit makes a unit under a root or another unit.
 func (s *Service) CreateOrganizationalUnit(ctx context.Context, call *iam.Call, in *orgapi.CreateOrganizationalUnitRequest) (*orgapi.CreateOrganizationalUnitResponse, error) {
 	var out orgapi.CreateOrganizationalUnitResponse
-	r := request{action: "CreateOrganizationalUnit", resource: about(*in.ParentId), tags: setTags(in.Tags)}
+	r := request{action: "CreateOrganizationalUnit", about: []string{*in.ParentId}, tags: setTags(in.Tags)}
 	return &out, s.change(ctx, call, r, func(v *view) error {
 		parent, err := v.target(*in.ParentId)
 		if err != nil || typeOf(*in.ParentId) == accountType {
@@ -47,7 +47,11 @@ func (s *Service) CreateOrganizationalUnit(ctx context.Context, call *iam.Call, 
 		if strings.Count(parent.Path, "/") >= 2+maxDepth {
 			return constraint(orgapi.ConstraintViolationExceptionReasonOuDepthLimitExceeded, "You have exceeded the OU depth limit.")
 		}
-		u := &iam.Target{ID: newID("ou-"+strings.TrimPrefix(v.org.Root, "r-")+"-", 8), Organization: v.org.ID, Parent: parent.ID, Name: *in.Name, Attached: fullAccess()}
+		id, err := freeID(v.tx, iam.TargetKind, iam.TargetKey, "ou-"+strings.TrimPrefix(v.org.Root, "r-")+"-", 8)
+		if err != nil {
+			return err
+		}
+		u := &iam.Target{ID: id, Organization: v.org.ID, Parent: parent.ID, Name: *in.Name, Attached: fullAccess()}
 		u.Path = parent.Path + u.ID + "/"
 		if err := v.take(parent.ID, u.Name, u.ID, unitTaken()); err != nil {
 			return err
@@ -73,7 +77,7 @@ func (v *view) unit(id string) (*iam.Target, error) {
 func (s *Service) DescribeOrganizationalUnit(ctx context.Context, call *iam.Call, in *orgapi.DescribeOrganizationalUnitRequest) (*orgapi.DescribeOrganizationalUnitResponse, error) {
 	var out orgapi.DescribeOrganizationalUnitResponse
 	id := *in.OrganizationalUnitId
-	return &out, s.read(ctx, call, request{action: "DescribeOrganizationalUnit", resource: about(id), target: id}, func(v *view) error {
+	return &out, s.read(ctx, call, request{action: "DescribeOrganizationalUnit", about: []string{id}}, func(v *view) error {
 		u, err := v.unit(id)
 		if err == nil {
 			out.OrganizationalUnit = v.wireUnit(u)
@@ -86,7 +90,7 @@ func (s *Service) DescribeOrganizationalUnit(ctx context.Context, call *iam.Call
 func (s *Service) UpdateOrganizationalUnit(ctx context.Context, call *iam.Call, in *orgapi.UpdateOrganizationalUnitRequest) (*orgapi.UpdateOrganizationalUnitResponse, error) {
 	var out orgapi.UpdateOrganizationalUnitResponse
 	id := *in.OrganizationalUnitId
-	return &out, s.change(ctx, call, request{action: "UpdateOrganizationalUnit", resource: about(id), target: id}, func(v *view) error {
+	return &out, s.change(ctx, call, request{action: "UpdateOrganizationalUnit", about: []string{id}}, func(v *view) error {
 		u, err := v.unit(id)
 		if err != nil {
 			return err
@@ -106,7 +110,7 @@ func (s *Service) UpdateOrganizationalUnit(ctx context.Context, call *iam.Call, 
 // DeleteOrganizationalUnit removes a unit that nothing is under.
 func (s *Service) DeleteOrganizationalUnit(ctx context.Context, call *iam.Call, in *orgapi.DeleteOrganizationalUnitRequest) (*struct{}, error) {
 	id := *in.OrganizationalUnitId
-	return nil, s.change(ctx, call, request{action: "DeleteOrganizationalUnit", resource: about(id), target: id}, func(v *view) error {
+	return nil, s.change(ctx, call, request{action: "DeleteOrganizationalUnit", about: []string{id}}, func(v *view) error {
 		u, err := v.unit(id)
 		if err != nil {
 			return err
@@ -134,7 +138,7 @@ func (s *Service) DeleteOrganizationalUnit(ctx context.Context, call *iam.Call, 
 // ListOrganizationalUnitsForParent lists the units directly under a root or unit.
 func (s *Service) ListOrganizationalUnitsForParent(ctx context.Context, call *iam.Call, in *orgapi.ListOrganizationalUnitsForParentRequest) (*orgapi.ListOrganizationalUnitsForParentResponse, error) {
 	out := &orgapi.ListOrganizationalUnitsForParentResponse{OrganizationalUnits: []orgapi.OrganizationalUnit{}}
-	r := request{action: "ListOrganizationalUnitsForParent", resource: about(*in.ParentId)}
+	r := request{action: "ListOrganizationalUnitsForParent", about: []string{*in.ParentId}}
 	next, err := s.listed(ctx, call, r, *in.ParentId, unitType, in.NextToken, in.MaxResults, func(v *view, t *iam.Target) {
 		out.OrganizationalUnits = append(out.OrganizationalUnits, *v.wireUnit(t))
 	})
@@ -145,7 +149,7 @@ func (s *Service) ListOrganizationalUnitsForParent(ctx context.Context, call *ia
 // ListChildren lists the accounts or the units directly under a root or unit.
 func (s *Service) ListChildren(ctx context.Context, call *iam.Call, in *orgapi.ListChildrenRequest) (*orgapi.ListChildrenResponse, error) {
 	out := &orgapi.ListChildrenResponse{Children: []orgapi.Child{}}
-	r := request{action: "ListChildren", resource: about(*in.ParentId)}
+	r := request{action: "ListChildren", about: []string{*in.ParentId}}
 	next, err := s.listed(ctx, call, r, *in.ParentId, *in.ChildType, in.NextToken, in.MaxResults, func(_ *view, t *iam.Target) {
 		out.Children = append(out.Children, orgapi.Child{Id: &t.ID, Type: in.ChildType})
 	})
@@ -156,7 +160,7 @@ func (s *Service) ListChildren(ctx context.Context, call *iam.Call, in *orgapi.L
 // ListParents shows what an account or unit is directly under.
 func (s *Service) ListParents(ctx context.Context, call *iam.Call, in *orgapi.ListParentsRequest) (*orgapi.ListParentsResponse, error) {
 	out := &orgapi.ListParentsResponse{}
-	return out, s.read(ctx, call, request{action: "ListParents", resource: about(*in.ChildId)}, func(v *view) error {
+	return out, s.read(ctx, call, request{action: "ListParents", about: []string{*in.ChildId}}, func(v *view) error {
 		t, err := v.target(*in.ChildId)
 		if err == nil && t.Parent == "" {
 			err = store.ErrNotFound

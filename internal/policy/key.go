@@ -97,6 +97,7 @@ const (
 	KeyIAMPermissionsBoundary
 	KeyIAMPolicyARN
 	KeyIAMResourceTag
+	KeyOrganizationsPolicyType
 	KeySTSExternalID
 	KeySTSRoleSessionName
 	KeySTSSourceIdentity
@@ -192,6 +193,7 @@ var keyNames = [numKeys]string{
 	KeyIAMPermissionsBoundary:                    "iam:PermissionsBoundary",
 	KeyIAMPolicyARN:                              "iam:PolicyARN",
 	KeyIAMResourceTag:                            "iam:ResourceTag/",
+	KeyOrganizationsPolicyType:                   "organizations:PolicyType",
 	KeySTSExternalID:                             "sts:ExternalId",
 	KeySTSRoleSessionName:                        "sts:RoleSessionName",
 	KeySTSSourceIdentity:                         "sts:SourceIdentity",

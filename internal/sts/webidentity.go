@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/stsapi"
 	"github.com/claviger/claviger/internal/oidc"
 	"github.com/claviger/claviger/internal/policy"
@@ -100,14 +102,24 @@ func (s *Service) verify(ctx context.Context, call *iam.Call, account, token str
 	if err != nil {
 		return nil, identityToken(err)
 	}
-	for _, aud := range t.claims.List("aud") {
-		for _, id := range t.provider.ClientIDs {
-			if aud == id {
-				return t, nil
-			}
-		}
+	if !slices.ContainsFunc(t.claims.List("aud"), func(aud string) bool { return slices.Contains(t.provider.ClientIDs, aud) }) {
+		return nil, stsapi.InvalidIdentityTokenException("Incorrect token audience")
 	}
-	return nil, stsapi.InvalidIdentityTokenException("Incorrect token audience")
+	return t, t.check()
+}
+
+// check holds what the token passes on to what parameters of a request may be.
+func (t *webToken) check() error {
+	tags, transitiveKeys := t.tags()
+	in := &stsapi.AssumeRoleRequest{RoleArn: new(t.provider.ARN()), RoleSessionName: new("session"), Tags: tags, TransitiveTagKeys: transitiveKeys}
+	if _, ok := t.claims[sourceIdentityClaim]; ok {
+		in.SourceIdentity = new(t.claims.Text(sourceIdentityClaim))
+	}
+	var v model.Violations
+	if in.Check(&v, ""); v.Message() != "" {
+		return stsapi.InvalidIdentityTokenException("The session tags or the source identity in the token are not valid: " + v.Message())
+	}
+	return nil
 }
 
 // identityToken is the fault for a token that is refused.

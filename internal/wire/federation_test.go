@@ -160,6 +160,11 @@ func TestWebIdentity(t *testing.T) {
 		{"another key", token(t, signerOf(t, jose.RS256, other, "one"), i.claims(nil)), 400, "InvalidIdentityToken", "Token signature invalid"},
 		{"another subject", token(t, i.signer, i.claims(func(m map[string]any) { m["sub"] = "system:serviceaccount:default:evil" })), 403, "AccessDenied",
 			"Not authorized to perform sts:AssumeRoleWithWebIdentity"},
+		{"a tag that is too long", token(t, i.signer, i.claims(func(m map[string]any) {
+			m["https://aws.amazon.com/tags"] = map[string]any{"principal_tags": map[string]any{"team": []string{strings.Repeat("x", 300)}}}
+		})), 400, "InvalidIdentityToken", "The session tags or the source identity in the token are not valid"},
+		{"a source identity with a space", token(t, i.signer, i.claims(func(m map[string]any) { m["https://aws.amazon.com/source_identity"] = "a b" })), 400, "InvalidIdentityToken",
+			"The session tags or the source identity in the token are not valid"},
 		{"huge", strings.Repeat("x", 30_000), 400, "ValidationError", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -217,6 +222,10 @@ func TestOIDCProviders(t *testing.T) {
 		{"twice", []string{"Action", "CreateOpenIDConnectProvider", "Url", "https://id.example/a/"}, 409, "EntityAlreadyExists", "Provider with url https://id.example/a already exists."},
 		{"http", []string{"Action", "CreateOpenIDConnectProvider", "Url", "http://id.example"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
 		{"no scheme", []string{"Action", "CreateOpenIDConnectProvider", "Url", "example.org"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
+		{"capital scheme", []string{"Action", "CreateOpenIDConnectProvider", "Url", "HTTPS://id.example"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
+		{"space", []string{"Action", "CreateOpenIDConnectProvider", "Url", "https://id.example/a b"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
+		{"dots", []string{"Action", "CreateOpenIDConnectProvider", "Url", "https://id.example/../x"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
+		{"no port", []string{"Action", "CreateOpenIDConnectProvider", "Url", "https://id.example:99999"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
 		{"query", []string{"Action", "CreateOpenIDConnectProvider", "Url", "https://id.example?a=b"}, 400, "ValidationError", "Invalid Open ID Connect Provider URL"},
 		{"too many clients", many, 409, "LimitExceeded", "Cannot exceed quota for ClientIdsPerOpenIdConnectProvider: 100"},
 		{"get an unknown one", []string{"Action", "GetOpenIDConnectProvider", "OpenIDConnectProviderArn", arn + "b"}, 404, "NoSuchEntity", "OpenIDConnect Provider not found for arn " + arn + "b"},
@@ -297,6 +306,11 @@ func TestMFA(t *testing.T) {
 	expect("a session with MFA", 200, "")(encrypt(credentials{element(text, "AccessKeyId"), element(text, "SecretAccessKey"), element(text, "SessionToken")}))
 	expect("a code twice", 403, "MultiFactorAuthentication failed with invalid MFA one time pass code.")(session(alice, "SerialNumber", serial, "TokenCode", now))
 	expect("a wrong code", 403, "MultiFactorAuthentication failed with invalid MFA one time pass code.")(session(alice, "SerialNumber", serial, "TokenCode", "000000"))
+	for _, line := range c.srv.Audit() {
+		if strings.Contains(string(line), now) || strings.Contains(string(line), string(seed)) {
+			t.Errorf("a code or a seed is in the log: %s", line)
+		}
+	}
 
 	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"sts:AssumeRole",` +
 		`"Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}]}`
@@ -304,11 +318,16 @@ func TestMFA(t *testing.T) {
 	assume := []string{"Action", "AssumeRole", "RoleArn", "arn:aws:iam::111122223333:role/careful", "RoleSessionName", "careful"}
 	expect("a role without MFA", 403, "AccessDenied")(c.query(alice, "sts", assume...))
 	expect("a role with MFA", 200, "AssumeRoleResponse")(c.query(alice, "sts", append(assume, "SerialNumber", serial, "TokenCode", code(t, string(seed), 1))...))
+	for range 8 {
+		session(alice, "SerialNumber", serial, "TokenCode", "000000")
+	}
+	expect("a device that wrong codes closed", 403, "invalid MFA one time pass code")(session(alice, "SerialNumber", serial, "TokenCode", code(t, string(seed), 1)))
 	expect("a user with a device", 409, "must delete MFA device first.")(func() (int, string) {
 		iam("Action", "DeleteAccessKey", "UserName", "alice", "AccessKeyId", alice.id)
 		return iam("Action", "DeleteUser", "UserName", "alice")
 	}())
 	expect("deactivate", 200, "")(iam("Action", "DeactivateMFADevice", "UserName", "alice", "SerialNumber", serial))
 	expect("deactivate twice", 404, "does not exist.")(iam("Action", "DeactivateMFADevice", "UserName", "alice", "SerialNumber", serial))
+	expect("enable with codes that were used", 403, "Authentication code for device is not valid")(iam(append(enable, code(t, string(seed), -2), "AuthenticationCode2", code(t, string(seed), -1))...))
 	expect("delete", 200, "")(iam("Action", "DeleteVirtualMFADevice", "SerialNumber", serial))
 }

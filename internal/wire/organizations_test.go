@@ -194,3 +194,83 @@ func TestOrganization(t *testing.T) {
 		t.Errorf("close twice: %d %s", status, text)
 	}
 }
+
+// TestOrganizationPermissions: each resource of a request is authorized by its own
+// ARN, its tags and the type of policy, and a member account learns nothing.
+func TestOrganizationPermissions(t *testing.T) {
+	c := client{t, kmstest.Start(t)}
+	admin := c.user("admin")
+	c.query(root, "iam", "Action", "AttachUserPolicy", "UserName", "admin", "PolicyArn", "arn:aws:iam::aws:policy/AdministratorAccess")
+	c.mustOrg(admin, "CreateOrganization", `{}`, "")
+	rootID := c.mustOrg(admin, "ListRoots", `{}`, "Id")
+	account := c.mustOrg(admin, "CreateAccount", `{"Email":"a@example.com","AccountName":"a"}`, "AccountId")
+	unit := c.mustOrg(admin, "CreateOrganizationalUnit", `{"ParentId":"`+rootID+`","Name":"u","Tags":[{"Key":"project","Value":"secret"}]}`, "Id")
+	c.mustOrg(admin, "EnablePolicyType", `{"RootId":"`+rootID+`","PolicyType":"SERVICE_CONTROL_POLICY"}`, "")
+	create := `{"Name":"no","Description":"","Type":"SERVICE_CONTROL_POLICY","Tags":[{"Key":"critical","Value":"true"}],"Content":"` + escape(denyDecrypt) + `"}`
+	scp := c.mustOrg(admin, "CreatePolicy", create, "Id")
+	_, text := c.org(admin, "DescribePolicy", `{"PolicyId":"`+scp+`"}`)
+	arn := find(text, "Arn")
+	c.mustOrg(admin, "AttachPolicy", `{"PolicyId":"`+scp+`","TargetId":"`+account+`"}`, "")
+	operator := c.user("operator")
+	for _, tt := range []struct{ name, deny, operation, body string }{
+		{"a policy by its ARN", `"Resource":"` + arn + `"`, "DetachPolicy", `{"PolicyId":"` + scp + `","TargetId":"` + account + `"}`},
+		{"a policy by its type's ARNs", `"Resource":"arn:aws:organizations::*:policy/o-*/service_control_policy/*"`, "DeletePolicy", `{"PolicyId":"` + scp + `"}`},
+		{"the target of a policy", `"Resource":"arn:aws:organizations::*:account/*"`, "DetachPolicy", `{"PolicyId":"` + scp + `","TargetId":"` + account + `"}`},
+		{"where an account moves from", `"Resource":"arn:aws:organizations::*:root/*"`, "MoveAccount", `{"AccountId":"` + account + `","SourceParentId":"` + rootID + `","DestinationParentId":"` + unit + `"}`},
+		{"where an account moves to", `"Resource":"arn:aws:organizations::*:ou/*"`, "MoveAccount", `{"AccountId":"` + account + `","SourceParentId":"` + rootID + `","DestinationParentId":"` + unit + `"}`},
+		{"a type of policies, creating", `"Resource":"*","Condition":{"StringEquals":{"organizations:PolicyType":"SERVICE_CONTROL_POLICY"}}`, "CreatePolicy", create},
+		{"a type of policies, disabling", `"Resource":"*","Condition":{"StringEquals":{"organizations:PolicyType":"SERVICE_CONTROL_POLICY"}}`, "DisablePolicyType",
+			`{"RootId":"` + rootID + `","PolicyType":"SERVICE_CONTROL_POLICY"}`},
+		{"a type of policies, detaching", `"Resource":"*","Condition":{"StringEquals":{"organizations:PolicyType":"SERVICE_CONTROL_POLICY"}}`, "DetachPolicy",
+			`{"PolicyId":"` + scp + `","TargetId":"` + account + `"}`},
+		{"a policy by its tag", `"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/critical":"true"}}`, "UntagResource", `{"ResourceId":"` + scp + `","TagKeys":["critical"]}`},
+		{"a unit by its tag", `"Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/project":"secret"}}`, "CreateOrganizationalUnit", `{"ParentId":"` + unit + `","Name":"v"}`},
+	} {
+		c.query(root, "iam", "Action", "PutUserPolicy", "UserName", "operator", "PolicyName", "p", "PolicyDocument",
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"organizations:*","Resource":"*"},{"Effect":"Deny","Action":"organizations:*",`+tt.deny+`}]}`)
+		status, text := c.org(operator, tt.operation, tt.body)
+		if status != 400 || !strings.HasSuffix(find(text, "message"), "with an explicit deny in an identity-based policy") {
+			t.Errorf("%s: %d %s", tt.name, status, text)
+		}
+	}
+	if status, text := c.org(admin, "UpdatePolicy", `{"PolicyId":"`+scp+`","Name":"FullAWSAccess"}`); status != 400 || find(text, "__type") != "DuplicatePolicyException" {
+		t.Errorf("a policy with the name of AWS's own: %d %s", status, text)
+	}
+
+	member := c.enter(admin, account)
+	user := func(policy string) credentials {
+		c.query(member, "iam", "Action", "CreateUser", "UserName", "spy")
+		c.query(member, "iam", "Action", "PutUserPolicy", "UserName", "spy", "PolicyName", "p", "PolicyDocument", policy)
+		_, text := c.query(member, "iam", "Action", "CreateAccessKey", "UserName", "spy")
+		return credentials{element(text, "AccessKeyId"), element(text, "SecretAccessKey"), ""}
+	}
+	spy := user(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"organizations:*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/project":"secret"}}}]}`)
+	if _, text := c.org(spy, "DescribeOrganizationalUnit", `{"OrganizationalUnitId":"`+unit+`"}`); !strings.Contains(text, "because no identity-based policy allows") {
+		t.Errorf("a member account sees tags: %s", text)
+	}
+	for _, id := range []string{unit, "ou-aaaa-bbbbbbbb"} {
+		if _, text := c.org(member, "DescribeEffectivePolicy", `{"PolicyType":"TAG_POLICY","TargetId":"`+id+`"}`); find(text, "__type") != "AccessDeniedException" {
+			t.Errorf("a member account asks about %s: %s", id, text)
+		}
+	}
+}
+
+// TestManyOrganizations: what an organization is made of is not another's.
+func TestManyOrganizations(t *testing.T) {
+	c := client{t, kmstest.Start(t)}
+	seen := map[string]bool{}
+	for i := range 50 {
+		id := credentials{"rootx", "secret", ""}
+		account := "4444555566" + string(rune('0'+i/10)) + string(rune('0'+i%10))
+		id.id += account
+		c.srv.AddAccount(t, account, id.id, id.secret)
+		c.mustOrg(id, "CreateOrganization", `{}`, "")
+		for _, own := range []string{c.mustOrg(id, "ListRoots", `{}`, "Id"), c.mustOrg(id, "DescribeOrganization", `{}`, "Id")} {
+			if seen[own] {
+				t.Fatalf("%s is of two organizations", own)
+			}
+			seen[own] = true
+		}
+		c.mustOrg(id, "DeleteOrganization", `{}`, "")
+	}
+}

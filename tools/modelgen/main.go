@@ -13,6 +13,10 @@ import (
 	"path/filepath"
 )
 
+// secrets are the shapes that the models do not mark sensitive and that must not
+// be repeated: one-time codes, which may still be good for another device.
+var secrets = []string{"authenticationCodeType", "tokenCodeType"}
+
 func main() {
 	in := flag.String("model", "", "the API model, a JSON file")
 	pkg := flag.String("package", "", "name of the generated package")
@@ -32,6 +36,12 @@ func run(in, pkg, out string) error {
 	var m Model
 	if err := json.Unmarshal(text, &m); err != nil {
 		return fmt.Errorf("read %s: %w", in, err)
+	}
+	for _, name := range secrets {
+		if shape, ok := m.Shapes[name]; ok {
+			shape.Sensitive = true
+			m.Shapes[name] = shape
+		}
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err

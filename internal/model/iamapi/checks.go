@@ -21,7 +21,7 @@ var (
 	ruleAccessKeyIdType              = model.NewRule(model.Rule{Min: 16, Max: 128, Pattern: "[\\w]+"})
 	ruleAccountAliasType             = model.NewRule(model.Rule{Min: 3, Max: 63, Pattern: "^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$"})
 	ruleArnType                      = model.NewRule(model.Rule{Min: 20, Max: 2048})
-	ruleAuthenticationCodeType       = model.NewRule(model.Rule{Min: 6, Max: 6, Pattern: "[\\d]+"})
+	ruleAuthenticationCodeType       = model.NewRule(model.Rule{Min: 6, Max: 6, Pattern: "[\\d]+", Sensitive: true})
 	ruleClientIDType                 = model.NewRule(model.Rule{Min: 1, Max: 255})
 	ruleCustomSuffixType             = model.NewRule(model.Rule{Min: 1, Max: 64, Pattern: "[\\w+=,.@-]+"})
 	ruleExistingUserNameType         = model.NewRule(model.Rule{Min: 1, Max: 128, Pattern: "[\\w+=,.@-]+"})

@@ -402,8 +402,8 @@ type DetachUserPolicyRequest struct {
 type EnableMFADeviceRequest struct {
 	UserName            *string `json:"UserName,omitzero"`
 	SerialNumber        *string `json:"SerialNumber,omitzero"`
-	AuthenticationCode1 *string `json:"AuthenticationCode1,omitzero"`
-	AuthenticationCode2 *string `json:"AuthenticationCode2,omitzero"`
+	AuthenticationCode1 *string `json:"AuthenticationCode1,omitzero" secret:"true"`
+	AuthenticationCode2 *string `json:"AuthenticationCode2,omitzero" secret:"true"`
 }
 
 // EvaluationResult is a structure of the API.

@@ -26,7 +26,7 @@ var (
 	ruleTagKeyType                            = model.NewRule(model.Rule{Min: 1, Max: 128, Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]+"})
 	ruleTagListType                           = model.NewRule(model.Rule{Min: -1, Max: 50})
 	ruleTagValueType                          = model.NewRule(model.Rule{Min: 0, Max: 256, Pattern: "[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*"})
-	ruleTokenCodeType                         = model.NewRule(model.Rule{Min: 6, Max: 6, Pattern: "[\\d]*"})
+	ruleTokenCodeType                         = model.NewRule(model.Rule{Min: 6, Max: 6, Pattern: "[\\d]*", Sensitive: true})
 	ruleUnrestrictedSessionPolicyDocumentType = model.NewRule(model.Rule{Min: 1, Max: -1, Pattern: "[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+"})
 	ruleUrlType                               = model.NewRule(model.Rule{Min: 4, Max: 2048})
 	ruleUserNameType                          = model.NewRule(model.Rule{Min: 2, Max: 32, Pattern: "[\\w+=,.@-]*"})

@@ -37,7 +37,7 @@ type AssumeRoleRequest struct {
 	TransitiveTagKeys []string               `json:"TransitiveTagKeys,omitzero"`
 	ExternalId        *string                `json:"ExternalId,omitzero"`
 	SerialNumber      *string                `json:"SerialNumber,omitzero"`
-	TokenCode         *string                `json:"TokenCode,omitzero"`
+	TokenCode         *string                `json:"TokenCode,omitzero" secret:"true"`
 	SourceIdentity    *string                `json:"SourceIdentity,omitzero"`
 	ProvidedContexts  []ProvidedContext      `json:"ProvidedContexts,omitzero"`
 }
@@ -191,7 +191,7 @@ type GetFederationTokenResponse struct {
 type GetSessionTokenRequest struct {
 	DurationSeconds *int32  `json:"DurationSeconds,omitzero"`
 	SerialNumber    *string `json:"SerialNumber,omitzero"`
-	TokenCode       *string `json:"TokenCode,omitzero"`
+	TokenCode       *string `json:"TokenCode,omitzero" secret:"true"`
 }
 
 // GetSessionTokenResponse is a structure of the API.
