@@ -16,7 +16,7 @@ var arrows = map[string]string{
 	"internal/arn":          "",
 	"internal/audit":        "durable",
 	"internal/durable":      "",
-	"internal/authz":        "policy",
+	"internal/authz":        "arn policy",
 	"internal/iam":          "arn audit authz material model model/iamapi policy store",
 	"internal/kms":          "arn audit authz iam material model model/kmsapi policy store",
 	"internal/material":     "",

@@ -25,9 +25,9 @@ type endpointList []endpoint
 func (l *endpointList) String() string { return "" }
 
 var (
-	endpointID  = regexp.MustCompile(`^vpce-[0-9a-f]{8,17}$`)
+	endpointID  = regexp.MustCompile(`^vpce-([0-9a-f]{8}|[0-9a-f]{17})$`)
 	accessKeyID = regexp.MustCompile(`^\w{1,128}$`)
-	vpcID       = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
+	vpcID       = regexp.MustCompile(`^vpc-([0-9a-f]{8}|[0-9a-f]{17})$`)
 )
 
 // maxEndpointPolicy is how long an endpoint policy may be, in bytes.

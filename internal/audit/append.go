@@ -37,6 +37,7 @@ func (r *Record) appendTo(b []byte) ([]byte, error) {
 			w.text("ARN", r.Resources[i].ARN)
 		})
 	}
+	w.optional("vpcEndpointId", r.VPCEndpointID)
 	w.text("eventType", r.EventType)
 	w.truth("managementEvent", r.ManagementEvent)
 	w.optional("recipientAccountId", r.RecipientAccountID)
@@ -141,6 +142,7 @@ func (w *line) value(name string, id *Identity) {
 			w.optional("accountId", id.AccountID)
 			w.optional("accessKeyId", id.AccessKeyID)
 			w.optional("userName", id.UserName)
+			w.optional("invokedBy", id.InvokedBy)
 		})
 		return
 	}

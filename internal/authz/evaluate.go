@@ -31,9 +31,10 @@ type Policies struct {
 // votes is what each layer says about one request.
 type votes struct {
 	resource policy.Result
-	named    By   // the first grant that names the caller, enough or not
-	grant    By   // the first that suffices
-	shared   bool // grant is to the caller's account, and an identity policy lets the caller share it
+	named    By    // the first grant that names the caller, enough or not
+	gap      Layer // what that grant lacks, if it is not enough
+	grant    By    // the first that suffices
+	shared   bool  // grant is to the caller's account, and an identity policy lets the caller share it
 
 	identity, boundary, session, scp, rcp, endpoint layerVote
 
@@ -100,8 +101,11 @@ func collect(req *Request, p *Policies, trace *[]policy.Step) votes {
 	v.endpointAllows = !p.ThroughEndpoint && p.Endpoint == nil || v.endpoint.allow.Ref != 0
 	for _, g := range p.Grants {
 		r := g.Match(&q, trace)
-		if v.named.Ref == 0 {
-			v.named = By{g, r.Allowed()}
+		if v.named.Ref == 0 && r.Allowed() != 0 {
+			v.named, v.gap = By{g, r.Allowed()}, v.limitGap()
+			if r.Allow[policy.Limited] == 0 {
+				v.gap = v.identityGap()
+			}
 		}
 		if v.grant.Ref != 0 {
 			continue
@@ -229,9 +233,15 @@ func (v *votes) guarded(req *Request, p *Policies) Decision {
 	case v.grant.Ref != 0:
 		return Decision{Outcome: Allowed, Layer: GrantLayer, By: v.grant, Root: actsAsRoot(&req.Caller)}
 	}
-	if p.Resource == nil && v.named.Ref != 0 { // a grant to retire: what it names falls short
-		return Decision{Missing: cmp.Or(v.identityGap(), IdentityLayer), Via: v.named}
+	d := v.byPolicy(req, p)
+	if !d.Allowed() && v.named.Ref != 0 { // a grant names the caller, whose own side falls short
+		return Decision{Missing: v.gap, Via: v.named}
 	}
+	return d
+}
+
+// byPolicy decides by the resource's policy, without grants.
+func (v *votes) byPolicy(req *Request, p *Policies) Decision {
 	if !v.sameAccount {
 		return v.across(p)
 	}

@@ -7,10 +7,12 @@
 package authz
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/policy"
 )
 
@@ -206,7 +208,7 @@ func (r *Request) ofVia(key policy.ConditionKey) (v policy.Value, ok bool) {
 	case key.ID == policy.KeyCalledViaLast:
 		v = policy.One(r.Via[len(r.Via)-1])
 	default:
-		v = policy.One(serviceLabel(r.Via[len(r.Via)-1]) + "." + r.Region + ".amazonaws.com")
+		v = policy.One(r.serviceBase(r.Via[len(r.Via)-1]) + "." + r.Region + ".amazonaws.com")
 	}
 	return v, ok
 }
@@ -214,7 +216,7 @@ func (r *Request) ofVia(key policy.ConditionKey) (v policy.Value, ok bool) {
 // lookup answers the keys about the VPC endpoint. A nil Endpoint has none.
 func (e *Endpoint) lookup(key policy.ConditionKey, r *Request) (v policy.Value, ok bool) {
 	switch key.ID {
-	case policy.KeySourceVpce, policy.KeySourceVpc, policy.KeyVpcSourceIP, policy.KeyVpceAccount, policy.KeyVpceOrgID, policy.KeyVpceOrgPaths:
+	case policy.KeySourceVpce, policy.KeySourceVpc, policy.KeySourceVpcArn, policy.KeyVpcSourceIP, policy.KeyVpceAccount, policy.KeyVpceOrgID, policy.KeyVpceOrgPaths:
 	default:
 		return v, false
 	}
@@ -226,6 +228,10 @@ func (e *Endpoint) lookup(key policy.ConditionKey, r *Request) (v policy.Value, 
 		v = policy.Optional(e.ID)
 	case policy.KeySourceVpc:
 		v = policy.Optional(e.VPC)
+	case policy.KeySourceVpcArn:
+		if e.VPC != "" && e.Account != "" {
+			v = policy.One("arn:" + arn.Partition(r.Region) + ":ec2:" + r.Region + ":" + e.Account + ":vpc/" + e.VPC)
+		}
 	case policy.KeyVpcSourceIP:
 		v = policy.Optional(r.SourceIP)
 	case policy.KeyVpceAccount:
@@ -238,20 +244,26 @@ func (e *Endpoint) lookup(key policy.ConditionKey, r *Request) (v policy.Value, 
 	return v, true
 }
 
-// serviceNames are all the names of the calling service: everywhere, and in the
-// Region.
+// serviceNames are all the names of the calling service: everywhere, in the
+// Region, and the one it calls by.
 func (r *Request) serviceNames() []string {
-	if r.Caller.Service == "" {
+	principal := r.Caller.Service
+	if principal == "" {
 		return nil
 	}
-	label := serviceLabel(r.Caller.Service)
-	return []string{label + ".amazonaws.com", label + "." + r.Region + ".amazonaws.com"}
+	base := r.serviceBase(principal)
+	names := []string{base + ".amazonaws.com", base + "." + r.Region + ".amazonaws.com"}
+	if !slices.Contains(names, principal) {
+		names = append(names, principal)
+	}
+	return names
 }
 
-// serviceLabel is the first label of a service principal: s3 of s3.amazonaws.com.
-func serviceLabel(principal string) string {
-	label, _, _ := strings.Cut(principal, ".")
-	return label
+// serviceBase is a service principal without its domain and Region: delivery.logs of
+// delivery.logs.amazonaws.com, logs of logs.us-east-1.amazonaws.com.
+func (r *Request) serviceBase(principal string) string {
+	base := strings.TrimSuffix(strings.TrimSuffix(principal, ".cn"), ".amazonaws.com")
+	return strings.TrimSuffix(base, "."+r.Region)
 }
 
 var principalTypes = [...]string{

@@ -51,11 +51,13 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 		c.key = t.key
 		q.Guarded, q.ResourcePolicy = true, t.key.policy
 	}
+	stray := false
 	if c.presented != nil {
-		grants, err := c.presented.query(tx, call, action, t, c.encryptionContext)
+		grants, wrong, err := c.presented.query(tx, call, action, t, c.encryptionContext)
 		if err != nil {
 			return nil, err
 		}
+		stray = wrong
 		if t.key != nil {
 			q.Grants = func(who *policy.Principal) ([]*policy.Policy, error) { return grants.find(tx, who) }
 		}
@@ -67,6 +69,8 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 		return nil, err
 	case !d.Allowed(), t.key == nil && t.cipher:
 		return nil, accessDenied(refusal(&d, req, t))
+	case stray:
+		return nil, kmsapi.InvalidGrantTokenException("")
 	case t.key == nil:
 		return nil, kmsapi.NotFoundException("Key '" + t.arn + "' does not exist")
 	default:
@@ -83,6 +87,8 @@ func refusal(d *authz.Decision, req *authz.Request, t target) string {
 	}
 	resource := "resource: " + t.arn
 	switch {
+	case len(req.Via) > 0:
+		resource = "this resource"
 	case t.cipher:
 		resource = "the resource associated with this ciphertext"
 	case t.alias != "":

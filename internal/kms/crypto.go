@@ -24,8 +24,26 @@ type use struct {
 	presented *presented
 }
 
+// maxContext is how long an encryption context may be, in bytes of its keys and
+// values: AWS's bound is known from older editions only (UNVERIFIED).
+const maxContext = 8192
+
+func checkContext(context map[string]string) error {
+	n := 0
+	for k, v := range context {
+		n += len(k) + len(v)
+	}
+	if n > maxContext {
+		return validation("The encryption context is longer than 8192 bytes.")
+	}
+	return nil
+}
+
 // on authorizes the use of a target and checks that the key can serve it.
 func (u use) on(tx *store.Tx, call *iam.Call, t target) (*Key, error) {
+	if err := checkContext(u.context); err != nil {
+		return nil, err
+	}
 	key, err := authorize(tx, call, u.action, t, &conditions{algorithm: u.algorithm, encryptionContext: u.context, sameKey: u.sameKey,
 		presented: u.presented})
 	if err != nil {

@@ -2,7 +2,10 @@ package kms
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -23,10 +26,14 @@ type Grant struct {
 	KeyID    string
 	Name     string `json:",omitzero"`
 	Created  time.Time
-	Issuer   string // the account whose principal made it (AUTH-6.14)
+	Issuer   string // the account whose principal made it (AUTH-6.14); the key's if a service did
 	Retiring string `json:",omitzero"` // who may retire it
-	Service  bool   `json:",omitzero"` // the grantee is a service
 	Terms    policy.GrantTerms
+}
+
+// isService reports whether a stored principal is a service.
+func isService(stored string) bool {
+	return stored != "" && !strings.HasPrefix(stored, "arn:") && !policy.IsUniqueID(stored)
 }
 
 func (g *Grant) keyARN() string { return arn.Key(g.Region, g.Account, g.KeyID) }
@@ -37,7 +44,7 @@ func (g *Grant) keyARN() string { return arn.Key(g.Region, g.Account, g.KeyID) }
 func (g *Grant) retirement() *policy.Policy {
 	partition := arn.Partition(g.Region)
 	who := []string{arn.Root(partition, g.Account)}
-	if g.Issuer != "" {
+	if g.Issuer != "" && g.Issuer != g.Account {
 		who = append(who, arn.Root(partition, g.Issuer))
 	}
 	if g.Retiring != "" {
@@ -104,8 +111,21 @@ type named struct{ ID string }
 
 var namedKind = store.Kind[named]{Tag: 37, Name: "name of a grant"}
 
+// namedKey is where the grant's name lies, with all its other parameters as they
+// were given.
 func (g *Grant) namedKey() string {
-	return g.part("grantname") + digest(g.Name, g.Retiring, g.Issuer, address(g.Terms))
+	t := g.Terms
+	list := []string{g.Name, g.Retiring, g.Issuer, t.Grantee, strings.Join(slices.Sorted(slices.Values(t.Operations)), ","), t.SourceArn}
+	for kind, pairs := range []map[string]string{t.Equals, t.Subset} {
+		if pairs == nil {
+			continue
+		}
+		list = append(list, strconv.Itoa(kind))
+		for _, k := range slices.Sorted(maps.Keys(pairs)) {
+			list = append(list, k, pairs[k])
+		}
+	}
+	return g.part("grantname") + digest(list...)
 }
 
 // addGrant makes a grant known everywhere it is looked for.
@@ -113,9 +133,6 @@ func addGrant(tx *store.Tx, g *Grant) error {
 	n, err := countGrants(tx, g.Region, g.Account, g.KeyID)
 	if err != nil {
 		return err
-	}
-	if n >= maxGrants {
-		return kmsapi.LimitExceededException("The number of grants on " + g.keyARN() + " has reached the limit of 50000.")
 	}
 	if err := store.Put(tx, grantCountKind, grantCountKey(g.Region, g.Account, g.KeyID), &grantCount{n + 1}); err != nil {
 		return err
@@ -158,6 +175,15 @@ func removeGrant(tx *store.Tx, g *Grant) error {
 	}
 	tx.Delete(g.key())
 	return indexGrant(tx, g, false)
+}
+
+// room refuses a further grant on a key that has as many as it may.
+func room(tx *store.Tx, key *Key) error {
+	n, err := countGrants(tx, key.Region, key.Account, key.ID)
+	if err == nil && n >= maxGrants {
+		err = kmsapi.LimitExceededException("The number of grants on " + key.ARN() + " has reached the limit of 50000.")
+	}
+	return err
 }
 
 // findGrant returns a grant of a key, or store.ErrNotFound.

@@ -12,7 +12,6 @@ import (
 	"unicode"
 
 	"github.com/claviger/claviger/internal/arn"
-	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/store"
@@ -22,19 +21,20 @@ import (
 // however many there are, and however many of them are the caller's.
 //
 // Under each grantee of a key lie the shapes of its grants: which operations, and
-// which keys of an encryption context they demand, without the values. There are
-// few. A shape and the values of a request are the address of the terms that
+// the names of the keys of an encryption context they demand, without the values.
+// There are few. A shape and the values of a request are the address of the terms that
 // allow it, if a grant has them. Grants with the same terms share one record of
 // them. What the index finds is only asked, by authz, as any policy is.
 
-// maxShapes is how many shapes the grants of one grantee on one key may have.
+// maxShapes is how many shapes the grants of one grantee on one key may have. They
+// are one record, which stays far below what a transaction holds.
 const maxShapes = 1000
 
 // A shape is what terms have in common that differ only in values.
 type shape struct {
 	Operations []string
 	Equals     bool     `json:",omitzero"` // no other keys than these
-	Keys       []string `json:",omitzero"` // of pairs, folded, in order
+	Keys       []string `json:",omitzero"` // names of the keys of pairs, in order
 	Source     bool     `json:",omitzero"` // there is a SourceArn
 	Terms      int      // how many terms have this shape
 
@@ -98,7 +98,7 @@ func parts(t policy.GrantTerms) []policy.GrantTerms {
 func shapeOf(t policy.GrantTerms) shape {
 	s := shape{Operations: slices.Sorted(slices.Values(t.Operations)), Equals: t.Equals != nil, Source: t.SourceArn != ""}
 	for k := range constraint(t) {
-		s.Keys = append(s.Keys, fold(k))
+		s.Keys = append(s.Keys, keyName(k))
 	}
 	slices.Sort(s.Keys)
 	return s
@@ -118,18 +118,18 @@ func constraint(t policy.GrantTerms) map[string]string {
 // address is where terms lie.
 func address(t policy.GrantTerms) string {
 	s := shapeOf(t)
-	return s.address(t.Grantee, func(key string) string { return authz.FoldLookup(constraint(t), key).Text }, t.SourceArn)
+	return s.address(t.Grantee, valuesByName(constraint(t)), t.SourceArn)
 }
 
 // address is where the terms of this shape with these values lie.
-func (s *shape) address(grantee string, value func(key string) string, source string) string {
+func (s *shape) address(grantee string, values map[string]string, source string) string {
 	list := make([]string, 0, 8)
 	list = append(list, grantee, strings.Join(s.Operations, ","))
 	if s.Equals {
 		list = append(list, "equals")
 	}
 	for _, k := range s.Keys {
-		list = append(list, k, value(k))
+		list = append(list, k, values[k])
 	}
 	if s.Source {
 		list = append(list, "source", source)
@@ -146,6 +146,24 @@ func digest(list ...string) string {
 	}
 	sum := sha256.Sum256(b)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// keyName is short for a key of an encryption context, in all spellings that
+// condition keys take for one.
+func keyName(key string) string {
+	sum := sha256.Sum256([]byte(fold(key)))
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+// valuesByName are the values of an encryption context by the names of their keys. If
+// keys differ only in case one of them counts, the first in order of their bytes;
+// a grant may then not be found, which refuses (UNVERIFIED, condition-keys.md §2.1).
+func valuesByName(pairs map[string]string) map[string]string {
+	out := make(map[string]string, len(pairs))
+	for _, k := range slices.Backward(slices.Sorted(maps.Keys(pairs))) {
+		out[keyName(k)] = pairs[k]
+	}
+	return out
 }
 
 // fold maps all spellings that condition keys take for one to one of them.
@@ -241,12 +259,13 @@ type grantQuery struct {
 	key     *Key
 	action  policy.Action
 	context map[string]string // the encryption context
+	values  map[string]string // of it, by the names of keys; made when first needed
 	source  string            // aws:SourceArn
 	visible func(*terms) bool
 }
 
 // find returns the grants that may serve who.
-func (q grantQuery) find(tx *store.Tx, who *policy.Principal) (found []*policy.Policy, err error) {
+func (q *grantQuery) find(tx *store.Tx, who *policy.Principal) (found []*policy.Policy, err error) {
 	if n, err := countGrants(tx, q.key.Region, q.key.Account, q.key.ID); err != nil || n == 0 {
 		return nil, err
 	}
@@ -284,31 +303,24 @@ func grantees(who *policy.Principal, partition string) [4]string {
 }
 
 // terms returns the terms of one shape that fit the request, or nil.
-func (q grantQuery) terms(tx *store.Tx, grantee string, s *shape) (*terms, error) {
-	switch {
-	case !s.operations.Has(q.action), s.Source && q.source == "", s.Equals && len(q.folded()) != len(s.Keys):
+func (q *grantQuery) terms(tx *store.Tx, grantee string, s *shape) (*terms, error) {
+	if !s.operations.Has(q.action) || s.Source && q.source == "" || len(s.Keys) > len(q.context) {
+		return nil, nil
+	}
+	if q.values == nil && (s.Equals || len(s.Keys) > 0) {
+		q.values = valuesByName(q.context)
+	}
+	if s.Equals && len(q.values) != len(s.Keys) {
 		return nil, nil
 	}
 	for _, k := range s.Keys {
-		if !authz.FoldLookup(q.context, k).Present {
+		if _, ok := q.values[k]; !ok {
 			return nil, nil
 		}
 	}
-	at := s.address(grantee, func(key string) string { return authz.FoldLookup(q.context, key).Text }, q.source)
-	t, err := store.Get(tx, termsKind, grantsOf(q.key.Region, q.key.Account, q.key.ID, "term")+at)
+	t, err := store.Get(tx, termsKind, grantsOf(q.key.Region, q.key.Account, q.key.ID, "term")+s.address(grantee, q.values, q.source))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	return t, err
-}
-
-// folded are the keys of the encryption context that are different even without
-// regard to case.
-func (q grantQuery) folded() []string {
-	var keys []string
-	for k := range maps.Keys(q.context) {
-		keys = append(keys, fold(k))
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
 }

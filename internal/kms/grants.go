@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/iam"
@@ -75,24 +76,25 @@ func (s *Service) present(tokens []string) (*presented, error) {
 	return p, nil
 }
 
-// query asks for the grants on a target. Every token must be of a grant that
-// there is, on a key that the request is about: that a revoked grant's token is
-// an error is UNVERIFIED (operations.md §1.5).
-func (p *presented) query(tx *store.Tx, call *iam.Call, action policy.Action, t target, context map[string]string) (grantQuery, error) {
+// query asks for the grants on a target. stray: a token is of no grant any more, or
+// of one on a key that the request is not about. Who may make the request is told;
+// that a revoked grant's token is an error is UNVERIFIED (operations.md §1.5).
+func (p *presented) query(tx *store.Tx, call *iam.Call, action policy.Action, t target, context map[string]string) (q *grantQuery, stray bool, err error) {
 	var shown []*Grant
 	for _, ref := range p.tokens {
 		g, err := findGrant(tx, ref.Region, ref.Account, ref.KeyID, ref.ID)
-		if errors.Is(err, store.ErrNotFound) || err == nil && g.keyARN() != t.arn && !slices.Contains(p.keys, g.keyARN()) {
-			return grantQuery{}, kmsapi.InvalidGrantTokenException("")
+		switch {
+		case errors.Is(err, store.ErrNotFound) || err == nil && g.keyARN() != t.arn && !slices.Contains(p.keys, g.keyARN()):
+			stray = true
+		case err != nil:
+			return nil, false, err
+		default:
+			shown = append(shown, g)
 		}
-		if err != nil {
-			return grantQuery{}, err
-		}
-		shown = append(shown, g)
 	}
-	return grantQuery{key: t.key, action: action, context: context, source: call.SourceArn, visible: func(found *terms) bool {
+	return &grantQuery{key: t.key, action: action, context: context, source: call.SourceArn, visible: func(found *terms) bool {
 		return p.delay == 0 || call.Now.Sub(found.Since) >= p.delay || slices.ContainsFunc(shown, func(g *Grant) bool { return found.of(g) })
-	}}, nil
+	}}, stray, nil
 }
 
 // of reports whether the terms are those of a grant.
@@ -120,7 +122,10 @@ func (s *Service) CreateGrant(ctx context.Context, call *iam.Call, in *kmsapi.Cr
 		if err != nil {
 			return err
 		}
-		if g, err = newGrant(tx, call, key, in); err != nil {
+		if g, err = newGrant(tx, call, key, in); err == nil {
+			err = room(tx, key)
+		}
+		if err != nil {
 			return err
 		}
 		if model.Value(in.DryRun) {
@@ -188,6 +193,10 @@ func checkGrant(in *kmsapi.CreateGrantRequest) error {
 		return validation("A SourceArn constraint is required when GranteeServicePrincipal is specified.")
 	case in.GranteeServicePrincipal != nil && in.RetiringPrincipal == nil && in.RetiringServicePrincipal == nil:
 		return validation("A RetiringPrincipal or RetiringServicePrincipal is required when GranteeServicePrincipal is specified.")
+	case in.GranteeServicePrincipal != nil && !iam.IsServicePrincipal(*in.GranteeServicePrincipal):
+		return validation("GranteeServicePrincipal is not a service principal: " + *in.GranteeServicePrincipal)
+	case in.RetiringServicePrincipal != nil && !iam.IsServicePrincipal(*in.RetiringServicePrincipal):
+		return validation("RetiringServicePrincipal is not a service principal: " + *in.RetiringServicePrincipal)
 	case len(in.Operations) == 0:
 		return validation("At least one grant operation is required.")
 	case onlyCreates(in.Operations):
@@ -201,7 +210,10 @@ func checkGrant(in *kmsapi.CreateGrantRequest) error {
 	}
 	seen := map[string]bool{}
 	for k, v := range pairs {
-		if len(k) > maxPairText || len(v) > maxPairText {
+		if k == "" {
+			return validation("The key of an encryption context pair in a grant constraint cannot be empty.")
+		}
+		if utf8.RuneCountInString(k) > maxPairText || utf8.RuneCountInString(v) > maxPairText {
 			return validation("A key or value of an encryption context pair in a grant constraint can have up to 384 characters.")
 		}
 		if seen[fold(k)] {
@@ -216,7 +228,7 @@ func checkGrant(in *kmsapi.CreateGrantRequest) error {
 func newGrant(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateGrantRequest) (*Grant, error) {
 	g := &Grant{
 		ID: newGrantID(), Region: key.Region, Account: key.Account, KeyID: key.ID, Name: model.Value(in.Name), Created: call.Now,
-		Issuer: call.Account(), Service: in.GranteeServicePrincipal != nil, Retiring: model.Value(in.RetiringServicePrincipal),
+		Issuer: cmp.Or(call.Account(), key.Account), Retiring: model.Value(in.RetiringServicePrincipal),
 		Terms: policy.GrantTerms{Grantee: model.Value(in.GranteeServicePrincipal)}}
 	for _, op := range in.Operations {
 		if !key.grantable(op) {
@@ -350,10 +362,15 @@ func (s *Service) RevokeGrant(ctx context.Context, call *iam.Call, in *kmsapi.Re
 
 // noSuchGrant is the fault for an id of no grant.
 func noSuchGrant(id string) error {
-	if b, err := hex.DecodeString(id); err != nil || len(b) != 32 {
+	if !isGrantID(id) {
 		return kmsapi.InvalidGrantIdException("")
 	}
 	return kmsapi.NotFoundException("Grant ID " + id + " not found")
+}
+
+func isGrantID(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32
 }
 
 // RetireGrant ends a grant, named by its token or by key and id, for those who
@@ -361,6 +378,9 @@ func noSuchGrant(id string) error {
 func (s *Service) RetireGrant(ctx context.Context, call *iam.Call, in *kmsapi.RetireGrantRequest) (*struct{}, error) {
 	if in.GrantToken != nil == (in.KeyId != nil || in.GrantId != nil) || (in.KeyId == nil) != (in.GrantId == nil) {
 		return nil, validation("Grant token OR (grant ID, key ID) must be specified")
+	}
+	if err := noAliases(model.Value(in.KeyId)); err != nil {
+		return nil, err
 	}
 	return nil, call.Update(ctx, s.db, func(tx *store.Tx) error {
 		t, g, missing, err := s.retiring(tx, call, in)
@@ -381,7 +401,8 @@ func (s *Service) RetireGrant(ctx context.Context, call *iam.Call, in *kmsapi.Re
 }
 
 // retiring finds the grant to retire. If there is none, missing says so to those
-// who could retire any grant on the key, and g is one that nobody else could.
+// who could retire any grant on the key, and g is one that nobody else could. Whoever
+// has a token is told that its grant is gone.
 func (s *Service) retiring(tx *store.Tx, call *iam.Call, in *kmsapi.RetireGrantRequest) (t target, g *Grant, missing, err error) {
 	id := model.Value(in.GrantId)
 	if in.GrantToken != nil {
@@ -408,6 +429,9 @@ func (s *Service) retiring(tx *store.Tx, call *iam.Call, in *kmsapi.RetireGrantR
 		return t, &Grant{Region: call.Region, Account: t.account, KeyID: t.id}, kmsapi.NotFoundException("Key '" + t.arn + "' does not exist"), nil
 	}
 	g, err = findGrant(tx, t.key.Region, t.account, t.id, id)
+	if errors.Is(err, store.ErrNotFound) && in.GrantToken != nil {
+		return t, nil, nil, missing
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return t, &Grant{Region: call.Region, Account: t.account, KeyID: t.id}, missing, nil
 	}
@@ -432,8 +456,8 @@ func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.Lis
 	if err := cmp.Or(err, noAliases(*in.KeyId)); err != nil {
 		return nil, err
 	}
-	if in.GranteePrincipal != nil && in.GranteeServicePrincipal != nil {
-		return nil, validation("GranteePrincipal and GranteeServicePrincipal cannot be specified together.")
+	if in.GranteeServicePrincipal != nil && (in.GranteePrincipal != nil || *in.GranteeServicePrincipal != call.Credential.Service) {
+		return nil, validation("GranteeServicePrincipal can be specified only by the service itself, and without GranteePrincipal.")
 	}
 	out := &kmsapi.ListGrantsResponse{}
 	err = call.View(ctx, s.db, func(tx *store.Tx) error {
@@ -441,19 +465,7 @@ func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.Lis
 		if err != nil {
 			return err
 		}
-		wanted := model.Value(in.GranteeServicePrincipal)
-		if in.GranteePrincipal != nil {
-			if wanted, err = iam.ResolvePrincipal(tx, *in.GranteePrincipal, arn.Partition(key.Region)); errors.Is(err, iam.ErrPrincipal) {
-				wanted, err = *in.GranteePrincipal, nil // of somebody who is gone: by unique id
-			}
-			if err != nil {
-				return err
-			}
-		}
-		prefix := grantPrefix(key.Region, key.Account, key.ID)
-		found, err := store.Collect(tx, grantKind, prefix, prefix+p.after, p.n+1, func(g *Grant) bool {
-			return (wanted == "" || g.Terms.Grantee == wanted) && (in.GrantId == nil || g.ID == *in.GrantId)
-		})
+		found, err := wantedGrants(tx, key, in, p)
 		if err != nil {
 			return err
 		}
@@ -462,6 +474,33 @@ func (s *Service) ListGrants(ctx context.Context, call *iam.Call, in *kmsapi.Lis
 		return err
 	})
 	return out, err
+}
+
+// wantedGrants collects the grants of a key that a request asks for.
+func wantedGrants(tx *store.Tx, key *Key, in *kmsapi.ListGrantsRequest, p page) ([]*Grant, error) {
+	grantee := model.Value(in.GranteeServicePrincipal)
+	if in.GranteePrincipal != nil {
+		grantee = *in.GranteePrincipal // of somebody who is gone: by unique id
+		if !policy.IsUniqueID(grantee) {
+			var err error
+			if grantee, err = principal(tx, key, grantee); err != nil {
+				return nil, err
+			}
+		}
+	}
+	wanted := func(g *Grant) bool { return grantee == "" || g.Terms.Grantee == grantee }
+	if in.GrantId != nil {
+		g, err := findGrant(tx, key.Region, key.Account, key.ID, *in.GrantId)
+		switch {
+		case errors.Is(err, store.ErrNotFound) && !isGrantID(*in.GrantId):
+			return nil, kmsapi.InvalidGrantIdException("")
+		case errors.Is(err, store.ErrNotFound) || err == nil && (!wanted(g) || g.ID <= p.after):
+			return nil, nil
+		}
+		return []*Grant{g}, err
+	}
+	prefix := grantPrefix(key.Region, key.Account, key.ID)
+	return store.Collect(tx, grantKind, prefix, prefix+p.after, p.n+1, wanted)
 }
 
 // listed is the wire form of grants.
@@ -479,13 +518,13 @@ func listed(tx *store.Tx, grants []*Grant) ([]kmsapi.GrantListEntry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if g.Service {
+		if isService(grantee) {
 			e.GranteeServicePrincipal = &grantee
 		} else {
 			e.GranteePrincipal = &grantee
 		}
 		switch {
-		case strings.HasSuffix(retiring, ".amazonaws.com"):
+		case isService(retiring):
 			e.RetiringServicePrincipal = &retiring
 		case retiring != "":
 			e.RetiringPrincipal = &retiring
@@ -525,6 +564,13 @@ func (s *Service) ListRetirableGrants(ctx context.Context, call *iam.Call, in *k
 		entries, out.Truncated, out.NextMarker = cut(p, entries, func(e store.Entry[retirable]) string { return strings.TrimPrefix(e.Key, prefix) })
 		var found []*Grant
 		for _, e := range entries {
+			t, err := find(tx, call, e.Value.Account, e.Value.KeyID)
+			if err != nil {
+				return err
+			}
+			if t.key == nil { // its waiting period is over
+				continue
+			}
 			g, err := findGrant(tx, call.Region, e.Value.Account, e.Value.KeyID, e.Value.ID)
 			if err != nil {
 				return err

@@ -96,16 +96,20 @@ func TestSameTerms(t *testing.T) {
 }
 
 // TestDeletionTakesGrants: with a key its grants vanish, more of them than one
-// transaction holds.
+// transaction holds, and of as many forms.
 func TestDeletionTakesGrants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.user("alice")
 		key := w.key()
-		for i := range 450 {
-			in := &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: new("arn:aws:iam::111122223333:user/alice"), Name: new(fmt.Sprint("n", i)),
+		for i := range 900 {
+			pairs := map[string]string{}
+			for j := range 8 {
+				pairs[fmt.Sprintf("%d %d %s", i, j, strings.Repeat("x", 370))] = "v"
+			}
+			in := &kms.CreateGrantInput{KeyId: key.KeyId, GranteePrincipal: new(fmt.Sprintf("arn:aws:sts::111122223333:federated-user/u%d", i%3)), Name: new(fmt.Sprint("n", i)),
 				RetiringPrincipal: new("arn:aws:iam::111122223333:user/alice"), Operations: []types.GrantOperation{types.GrantOperationEncrypt},
-				Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"n": fmt.Sprint(i)}}}
+				Constraints: &types.GrantConstraints{EncryptionContextSubset: pairs}}
 			if _, err := w.root.CreateGrant(t.Context(), in); err != nil {
 				t.Fatal(err)
 			}

@@ -29,6 +29,7 @@ type Key struct {
 	Tags        []Tag     `json:",omitzero"`
 	Aliases     []string  `json:",omitzero"` // names, with their prefix
 	MaterialID  string    // of the current key material
+	Expunged    bool      `json:",omitzero"` // its removal has begun and cannot be cancelled
 
 	arn    string
 	policy *policy.Policy
@@ -75,7 +76,7 @@ func editable(tx *store.Tx, k *Key) (*Key, error) {
 // gone reports whether the waiting period is over: the key does not exist any
 // more, whether or not the sweep has come by.
 func (k *Key) gone(now time.Time) bool {
-	return k.State == kmsapi.KeyStatePendingDeletion && !now.Before(k.Deletion)
+	return k.Expunged || k.State == kmsapi.KeyStatePendingDeletion && !now.Before(k.Deletion)
 }
 
 // metadata is the key's wire form (operations.md §6).

@@ -164,36 +164,70 @@ func (s *Service) remove(ctx context.Context, e store.Entry[due], now time.Time)
 }
 
 // dropGrants removes the grants on a key that is gone, some at a time: there may
-// be more than one transaction holds.
+// be more than one transaction holds. Before the first the key is marked, so that a
+// deletion that is cancelled in between cannot leave a key without its grants.
 func (s *Service) dropGrants(ctx context.Context, entry *audit.Entry, e store.Entry[due], now time.Time) error {
-	region, account, id := e.Value.Region, e.Value.Account, e.Value.KeyID
-	for {
-		n := 0
+	for more := true; more; {
 		err := iam.Change(ctx, s.db, entry, func(tx *store.Tx) error {
-			key, err := store.Get(tx, keyKind, keyKey(region, account, id))
-			if n = 0; errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now) {
+			more = false
+			at := keyKey(e.Value.Region, e.Value.Account, e.Value.KeyID)
+			key, err := store.Edit(tx, keyKind, at)
+			switch {
+			case errors.Is(err, store.ErrNotFound) || err == nil && !key.gone(now):
 				return nil
-			}
-			if err != nil {
+			case err != nil:
 				return err
+			case !key.Expunged:
+				more, key.Expunged = true, true
+				return store.Put(tx, keyKind, at, key)
 			}
-			prefix := grantPrefix(region, account, id)
-			batch, err := store.List(tx, grantKind, prefix, prefix, 200)
-			if err != nil {
-				return err
-			}
-			for _, g := range batch {
-				if err := removeGrant(tx, g.Value); err != nil {
-					return err
-				}
-			}
-			n = len(batch)
-			return nil
+			n, err := dropSome(tx, e.Value)
+			more = n > 0
+			return err
 		})
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// dropSome removes some of what belongs to the grants on a key, and returns how
+// much. Nobody looks for it any more.
+func dropSome(tx *store.Tx, of *due) (n int, err error) {
+	const batch = 500
+	prefix := func(part string) string { return grantsOf(of.Region, of.Account, of.KeyID, part) }
+	grants, err := store.List(tx, grantKind, prefix("grant"), "", batch)
+	if err != nil {
+		return 0, err
+	}
+	for _, g := range grants {
+		tx.Delete(g.Key)
+		if g.Value.Retiring != "" {
+			tx.Delete(g.Value.retirableKey())
+		}
+	}
+	drop := func(keys []string) {
+		for _, k := range keys {
+			tx.Delete(k)
+		}
+		n += len(keys)
+	}
+	names, err1 := store.List(tx, namedKind, prefix("grantname"), "", batch)
+	found, err2 := store.List(tx, termsKind, prefix("term"), "", batch)
+	forms, err3 := store.List(tx, shapesKind, prefix("grantee"), "", batch/10) // they can be long
+	drop(keysOf(names))
+	drop(keysOf(found))
+	drop(keysOf(forms))
+	tx.Delete(grantCountKey(of.Region, of.Account, of.KeyID))
+	return n + len(grants), errors.Join(err1, err2, err3)
+}
+
+func keysOf[T any](entries []store.Entry[T]) (keys []string) {
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	return keys
 }
 
 // expunge removes one key and all that hangs on it, unless its deletion was

@@ -43,6 +43,7 @@ const (
 	KeySourceOrgID
 	KeySourceOrgPaths
 	KeySourceVpc
+	KeySourceVpcArn
 	KeySourceVpce
 	KeyTagKeys
 	KeyTokenIssueTime
@@ -139,6 +140,7 @@ var keyNames = [numKeys]string{
 	KeySourceOrgID:                               "aws:SourceOrgID",
 	KeySourceOrgPaths:                            "aws:SourceOrgPaths",
 	KeySourceVpc:                                 "aws:SourceVpc",
+	KeySourceVpcArn:                              "aws:SourceVpcArn",
 	KeySourceVpce:                                "aws:SourceVpce",
 	KeyTagKeys:                                   "aws:TagKeys",
 	KeyTokenIssueTime:                            "aws:TokenIssueTime",

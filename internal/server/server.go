@@ -87,6 +87,9 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if err := c.checkServices(); err != nil {
+		return nil, err
+	}
 	db, err := openStore(ctx, c)
 	if err != nil {
 		return nil, err
@@ -104,6 +107,21 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Organizations: org.NewService(db),
 		Log: log, Logger: c.Logger})
 	return s, nil
+}
+
+// checkServices refuses access keys that would be two callers'.
+func (c Config) checkServices() error {
+	seen := map[string]bool{}
+	for _, k := range c.RootKeys {
+		seen[k.ID] = true
+	}
+	for _, s := range c.Services {
+		if seen[s.ID] {
+			return fmt.Errorf("server: the access key %s of %s is another caller's too", s.ID, s.Service)
+		}
+		seen[s.ID] = true
+	}
+	return nil
 }
 
 func openStore(ctx context.Context, c Config) (*store.DB, error) {

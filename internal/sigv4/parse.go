@@ -224,13 +224,20 @@ func strictlyAscending(names []string) bool {
 	return true
 }
 
+// meaningful are the headers, or what they begin with, that change what a request
+// means: which operation, and what a service says about its caller.
+var meaningful = []string{"X-Amz-Target", "X-Amz-Source-", "X-Amz-Forwarded-"}
+
 // unsignedAmz lists headers that change what a request means and that the client
 // did not sign, so that nobody can add them on the way.
-func unsignedAmz(h http.Header, signed []string) []string {
-	if first(h, "X-Amz-Target") != "" && !slices.Contains(signed, "x-amz-target") {
-		return []string{"x-amz-target"}
+func unsignedAmz(h http.Header, signed []string) (out []string) {
+	for name := range h {
+		means := slices.ContainsFunc(meaningful, func(m string) bool { return strings.HasPrefix(name, m) })
+		if lower := strings.ToLower(name); means && !slices.Contains(signed, lower) {
+			out = append(out, lower)
+		}
 	}
-	return nil
+	return out
 }
 
 // parseTime reads ISO 8601's basic format, or that of the Date header, and

@@ -53,6 +53,8 @@ func TestGrantFaults(t *testing.T) {
 		{"nine pairs", "CreateGrant", with(`"Operations":["Decrypt"],"Constraints":{"EncryptionContextEquals":{` + strings.Join(pairs, ",") + `}}`), "ValidationException", ""},
 		{"a long pair", "CreateGrant", with(`"Operations":["Decrypt"],"Constraints":{"EncryptionContextEquals":{"a":"` + strings.Repeat("x", 385) + `"}}`), "ValidationException", ""},
 		{"two spellings", "CreateGrant", with(`"Operations":["Decrypt"],"Constraints":{"EncryptionContextEquals":{"a":"b","A":"b"}}`), "ValidationException", ""},
+		{"an empty key", "CreateGrant", with(`"Operations":["Decrypt"],"Constraints":{"EncryptionContextSubset":{"":"b"}}`), "ValidationException", ""},
+		{"a retiring service that is none", "CreateGrant", with(`"Operations":["Decrypt"],"RetiringServicePrincipal":"foo.bar.baz"`), "ValidationException", ""},
 		{"a name with a space", "CreateGrant", with(`"Operations":["Decrypt"],"Name":"a b"`), "ValidationException",
 			"1 validation error detected: Value 'a b' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
 		{"nobody", "CreateGrant", `{"KeyId":"` + key + `","Operations":["Decrypt"]}`, "ValidationException", ""},
@@ -86,6 +88,11 @@ func TestGrantFaults(t *testing.T) {
 		{"retire twice", "RetireGrant", `{"GrantToken":"` + revoked + `"}`, "InvalidGrantTokenException", ""},
 		{"retire an unknown grant", "RetireGrant", `{"KeyId":"` + key + `","GrantId":"` + none + `"}`, "NotFoundException", ""},
 		{"retire, a dry run", "RetireGrant", `{"GrantToken":"` + token + `","DryRun":true}`, "DryRunOperationException", ""},
+		{"retire by alias", "RetireGrant", `{"KeyId":"alias/a","GrantId":"` + id + `"}`, "InvalidArnException", "Key Aliases are not supported for this operation."},
+		{"list by what is no id", "ListGrants", `{"KeyId":"` + key + `","GrantId":"x"}`, "InvalidGrantIdException", ""},
+		{"list by nobody", "ListGrants", `{"KeyId":"` + key + `","GranteePrincipal":"` + alicesARN + `x"}`, "InvalidArnException", ""},
+		{"list by a service that one is not", "ListGrants", `{"KeyId":"` + key + `","GranteeServicePrincipal":"s3.amazonaws.com"}`, "ValidationException", ""},
+		{"a long encryption context", "Encrypt", `{"KeyId":"` + key + `","Plaintext":"eA==","EncryptionContext":{"a":"` + strings.Repeat("x", 8192) + `"}}`, "ValidationException", ""},
 		{"list with a bad marker", "ListGrants", `{"KeyId":"` + key + `","Marker":"x"}`, "InvalidMarkerException", ""},
 		{"list retirable by nobody", "ListRetirableGrants", `{}`, "ValidationException", ""},
 		{"list retirable of another account", "ListRetirableGrants", `{"RetiringPrincipal":"arn:aws:iam::444455556666:root"}`, "InvalidArnException", ""},
@@ -118,6 +125,11 @@ func TestGrants(t *testing.T) {
 	if other := c.must(root, "CreateGrant", grant(`,"Name":"job","Constraints":{"EncryptionContextSubset":{"a":"b"}}`), "GrantId"); other == first {
 		t.Error("the same name with other terms made no other grant")
 	}
+	for _, more := range []string{`"EncryptionContextSubset":{}`, `"EncryptionContextSubset":{"A":"b"}`, `"EncryptionContextEquals":{"a":"b"}`} {
+		if id := c.must(root, "CreateGrant", grant(`,"Name":"job","Constraints":{`+more+`}`), "GrantId"); id == first {
+			t.Errorf("the same name with %s made no other grant", more)
+		}
+	}
 	if unnamed := c.must(root, "CreateGrant", grant(""), "GrantId"); len(unnamed) != 64 || unnamed == c.must(root, "CreateGrant", grant(""), "GrantId") {
 		t.Error("grants without names are not new each time")
 	}
@@ -139,8 +151,8 @@ func TestGrants(t *testing.T) {
 			page = `{"KeyId":"` + key + `","Limit":2,"Marker":"` + marker + `"}`
 		}
 	}
-	if seen != 7 {
-		t.Errorf("pages show %d grants, want 7", seen)
+	if seen != 10 {
+		t.Errorf("pages show %d grants, want 10", seen)
 	}
 	_, text = c.call(root, "ListRetirableGrants", `{"RetiringPrincipal":"`+alicesARN+`","Limit":2}`)
 	if strings.Count(text, `"GrantId"`) != 2 || find(text, "NextMarker") == "" {
@@ -158,6 +170,25 @@ func TestGrants(t *testing.T) {
 	}
 	if status, _ := c.call(again, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"eA=="}`); status != 400 {
 		t.Error("a user of the same name has the grant")
+	}
+}
+
+// TestTokensTellNothing: whoever may not use a key does not learn from a token whether
+// its grant is still there; the one who retires is told.
+func TestTokensTellNothing(t *testing.T) {
+	c := client{t, kmstest.Start(t)}
+	c.user("alice")
+	bob := c.user("bob")
+	key := c.must(root, "CreateKey", `{}`, "Arn")
+	token := c.must(root, "CreateGrant", `{"KeyId":"`+key+`","GranteePrincipal":"`+alicesARN+`","RetiringPrincipal":"arn:aws:iam::111122223333:user/bob","Operations":["Encrypt"]}`, "GrantToken")
+	encrypt := `{"KeyId":"` + key + `","Plaintext":"eA==","GrantTokens":["` + token + `"]}`
+	_, before := c.call(bob, "Encrypt", encrypt)
+	c.must(bob, "RetireGrant", `{"GrantToken":"`+token+`"}`, "")
+	if _, after := c.call(bob, "Encrypt", encrypt); after != before || find(after, "__type") != "AccessDeniedException" {
+		t.Errorf("before %s, after %s", before, after)
+	}
+	if _, text := c.call(bob, "RetireGrant", `{"GrantToken":"`+token+`"}`); find(text, "__type") != "InvalidGrantTokenException" {
+		t.Errorf("retired twice: %s", text)
 	}
 }
 
@@ -230,6 +261,37 @@ func TestServiceHeaders(t *testing.T) {
 				t.Errorf("%d %s", status, text)
 			}
 		})
+	}
+	// What is added on the way is not signed.
+	for _, name := range []string{"X-Amz-Forwarded-Access-Key-Id", "X-Amz-Source-Account"} {
+		body := `{"KeyId":"` + key + `","Plaintext":"eA=="}`
+		r := signed(c.post("Encrypt", body), body, s3, "us-east-1", "kms", time.Now())
+		r.Header.Set(name, "111122223333")
+		status, _, text := c.do(r)
+		if status != 400 || find(text, "message") != "'"+strings.ToLower(name)+"' must be a 'SignedHeader' in the AWS Authorization." {
+			t.Errorf("%s added after signing: %d %s", name, status, text)
+		}
+	}
+	// The log says which service it was, and of a forwarded request who asked.
+	var lines []string
+	for _, line := range c.srv.Audit() {
+		lines = append(lines, string(line))
+	}
+	all := strings.Join(lines, "\n")
+	for _, want := range []string{`"type":"AWSService","accessKeyId":"s3key","invokedBy":"s3.amazonaws.com"`, `"userName":"alice","invokedBy":"s3.amazonaws.com"`,
+		`"errorCode":"UnrecognizedClientException"`, `"errorCode":"ValidationException"`} {
+		if !strings.Contains(all, want) {
+			t.Errorf("the audit log lacks %s", want)
+		}
+	}
+	c.srv.AddAccount(t, "444455556666", "other", "secret")
+	foreign := c.must(credentials{"other", "secret", ""}, "CreateKey", `{}`, "Arn")
+	body := `{"KeyId":"` + foreign + `","Plaintext":"eA=="}`
+	r := c.post("Encrypt", body)
+	r.Header.Set("X-Amz-Forwarded-Access-Key-Id", alice.id)
+	if _, _, text := c.do(signed(r, body, s3, "us-east-1", "kms", time.Now())); !strings.HasPrefix(find(text, "message"),
+		"User: "+alicesARN+" is not authorized to perform: kms:Encrypt on this resource because the resource does not exist in this Region") {
+		t.Errorf("forwarded, to another account's key: %s", text)
 	}
 	if status, text := c.query(s3, "sts", "Action", "GetCallerIdentity"); status != 403 {
 		t.Errorf("a service calls STS: %d %s", status, text)

@@ -262,9 +262,6 @@ func (s *Server) run(x *exchange) error {
 		return err
 	}
 	from, err := s.origin(x, credential)
-	if err != nil {
-		return err
-	}
 	host, _, _ := net.SplitHostPort(x.r.RemoteAddr)
 	call := &iam.Call{
 		Credential: from.credential, RequestID: x.requestID, Region: region, Now: x.begin.UTC(), SourceIP: host,
@@ -272,7 +269,10 @@ func (s *Server) run(x *exchange) error {
 		Through: x.through, Via: from.via, SourceArn: from.sourceARN, SourceAccount: from.sourceAccount,
 	}
 	call.Entry = s.config.Log.Begin(record(x, call))
-	out, err := x.operation.run(x.r.Context(), call, x.decode)
+	var out any
+	if err == nil {
+		out, err = x.operation.run(x.r.Context(), call, x.decode)
+	}
 	var body []byte
 	if err == nil {
 		body, err = x.encode(out)

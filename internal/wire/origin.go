@@ -60,9 +60,12 @@ func (s *Server) origin(x *exchange, signer *iam.Credential) (origin, error) {
 	if c.Service != "" {
 		return o, invalidOrigin("A service does not forward requests of services.")
 	}
-	o.credential = c
-	o.via, err = forwarders(h, signer.Service)
-	return o, err
+	via, err := forwarders(h, signer.Service)
+	if err != nil {
+		return o, err
+	}
+	o.credential, o.via = c, via
+	return o, nil
 }
 
 // forwarders are the services a request came through: those that the header
@@ -73,12 +76,15 @@ func forwarders(h http.Header, signer string) (via []string, err error) {
 	}
 	for i, name := range via {
 		via[i] = strings.TrimSpace(name)
-		if !iam.IsServicePrincipal(via[i]) || len(via) > maxForwarders {
-			return nil, invalidOrigin(forwardedCallsHeader + " must list service principals, up to 10.")
+		if !iam.IsServicePrincipal(via[i]) {
+			return nil, invalidOrigin(forwardedCallsHeader + " must list service principals.")
 		}
 	}
 	if len(via) == 0 || via[len(via)-1] != signer {
 		via = append(via, signer)
+	}
+	if len(via) > maxForwarders {
+		return nil, invalidOrigin("A request may come through up to 10 services.")
 	}
 	return via, nil
 }

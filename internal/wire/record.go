@@ -38,7 +38,7 @@ func identity(c *iam.Credential) *audit.Identity {
 		return &audit.Identity{Type: "WebIdentityUser"} // completed when the token is verified
 	}
 	if c.Service != "" {
-		return &audit.Identity{Type: "AWSService", InvokedBy: c.Service}
+		return &audit.Identity{Type: "AWSService", AccessKeyID: c.AccessKeyID, InvokedBy: c.Service}
 	}
 	if name, userID := c.User(); name != "" {
 		id.Type, id.UserName, id.PrincipalID, id.ARN = "IAMUser", name, userID, c.UserARN()
