@@ -6,12 +6,10 @@ package org
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
-	"math/rand/v2"
 	"strings"
-
-	crand "crypto/rand"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/authz"
@@ -265,18 +263,8 @@ func freeID[T any](tx *store.Tx, kind store.Kind[T], key func(id string) string,
 	}
 }
 
-// newID draws n small letters and digits behind a prefix.
-func newID(prefix string, n int) string {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-	var seed [32]byte
-	_, _ = crand.Read(seed[:]) // never fails
-	r := rand.New(rand.NewChaCha8(seed))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = alphabet[r.IntN(len(alphabet))]
-	}
-	return prefix + string(b)
-}
+// newID draws n small letters and digits, at most 52, behind a prefix.
+func newID(prefix string, n int) string { return prefix + strings.ToLower(rand.Text() + rand.Text())[:n] }
 
 // newPage reads NextToken and MaxResults.
 func newPage(token *string, results *int32) (after string, n int, err error) {

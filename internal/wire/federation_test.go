@@ -331,3 +331,39 @@ func TestMFA(t *testing.T) {
 	expect("enable with codes that were used", 403, "Authentication code for device is not valid")(iam(append(enable, code(t, string(seed), -2), "AuthenticationCode2", code(t, string(seed), -1))...))
 	expect("delete", 200, "")(iam("Action", "DeleteVirtualMFADevice", "SerialNumber", serial))
 }
+
+// TestFederationNeedsPermission sends every operation on providers and devices as a
+// user without any.
+func TestFederationNeedsPermission(t *testing.T) {
+	c := client{t, kmstest.Start(t)}
+	alice := c.user("alice")
+	c.query(root, "iam", "Action", "CreateOpenIDConnectProvider", "Url", "https://id.example")
+	c.query(root, "iam", "Action", "CreateVirtualMFADevice", "VirtualMFADeviceName", "phone")
+	provider, device := "arn:aws:iam::111122223333:oidc-provider/id.example", "arn:aws:iam::111122223333:mfa/phone"
+	before := c.srv.Revision()
+	for _, args := range [][]string{
+		{"CreateOpenIDConnectProvider", "Url", "https://other.example"},
+		{"GetOpenIDConnectProvider", "OpenIDConnectProviderArn", provider},
+		{"GetOpenIDConnectProvider", "OpenIDConnectProviderArn", provider + "x"},
+		{"ListOpenIDConnectProviders"},
+		{"AddClientIDToOpenIDConnectProvider", "OpenIDConnectProviderArn", provider, "ClientID", "x"},
+		{"RemoveClientIDFromOpenIDConnectProvider", "OpenIDConnectProviderArn", provider, "ClientID", "x"},
+		{"UpdateOpenIDConnectProviderThumbprint", "OpenIDConnectProviderArn", provider, "ThumbprintList.member.1", strings.Repeat("0", 40)},
+		{"DeleteOpenIDConnectProvider", "OpenIDConnectProviderArn", provider},
+		{"CreateVirtualMFADevice", "VirtualMFADeviceName", "phone"},
+		{"EnableMFADevice", "UserName", "alice", "SerialNumber", device, "AuthenticationCode1", "000000", "AuthenticationCode2", "000000"},
+		{"DeactivateMFADevice", "UserName", "alice", "SerialNumber", device},
+		{"DeleteVirtualMFADevice", "SerialNumber", device},
+		{"DeleteVirtualMFADevice", "SerialNumber", device + "x"},
+		{"ListMFADevices", "UserName", "alice"},
+	} {
+		status, text := c.query(alice, "iam", append([]string{"Action"}, args...)...)
+		want := "User: arn:aws:iam::111122223333:user/alice is not authorized to perform: iam:" + args[0] + " on resource: "
+		if status != 403 || element(text, "Code") != "AccessDenied" || !strings.HasPrefix(element(text, "Message"), want) {
+			t.Errorf("%q: %d %s", args, status, text)
+		}
+	}
+	if after := c.srv.Revision(); after != before {
+		t.Errorf("refused requests changed something: revision %d, was %d", after, before)
+	}
+}
