@@ -264,7 +264,9 @@ func freeID[T any](tx *store.Tx, kind store.Kind[T], key func(id string) string,
 }
 
 // newID draws n small letters and digits, at most 52, behind a prefix.
-func newID(prefix string, n int) string { return prefix + strings.ToLower(rand.Text() + rand.Text())[:n] }
+func newID(prefix string, n int) string {
+	return prefix + strings.ToLower(rand.Text() + rand.Text())[:n]
+}
 
 // newPage reads NextToken and MaxResults.
 func newPage(token *string, results *int32) (after string, n int, err error) {
