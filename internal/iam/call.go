@@ -88,13 +88,14 @@ func (c *Call) Decide(tx *store.Tx, q Query) (authz.Decision, *authz.Request, er
 		}
 	}
 	d := authz.Evaluate(&c.request, &policies)
-	if closed && d.Allowed() {
+	closed = closed && d.Allowed()
+	if closed {
 		d = authz.Decision{Missing: authz.ResourceLayer}
 	}
 	if c.Observe != nil {
 		c.Observe(time.Since(begin))
 	}
-	c.note(&d)
+	c.note(&d, closed)
 	return d, &c.request, nil
 }
 
@@ -163,13 +164,17 @@ func (c *Call) fill(caller authz.Caller, q Query) {
 	}
 }
 
-func (c *Call) note(d *authz.Decision) {
+func (c *Call) note(d *authz.Decision, closed bool) {
 	if c.Entry == nil {
 		return
 	}
+	by := d.By.String()
+	if closed {
+		by = "the account is closed"
+	}
 	c.Entry.Claviger.Decisions = append(c.Entry.Claviger.Decisions, audit.Decision{
 		Action: c.request.Action.String(), Resource: c.request.Resource, Outcome: d.Outcome.String(),
-		Layer: d.Layer.String(), By: d.By.String(), Via: d.Via.String(), Missing: d.Missing.String(),
+		Layer: d.Layer.String(), By: by, Via: d.Via.String(), Missing: d.Missing.String(),
 	})
 }
 

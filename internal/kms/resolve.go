@@ -50,6 +50,8 @@ func resolve(tx *store.Tx, call *iam.Call, identifier string, aliases aliasForms
 		} else if !strings.HasPrefix(resource, "alias/") {
 			return target{}, invalidKeyID(identifier)
 		}
+	} else if account == "" {
+		return target{}, validation("A service principal names a KMS key by its ARN: it has no account in which to find " + identifier)
 	}
 	if strings.HasPrefix(resource, "alias/") {
 		if aliases == noAlias {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // keys are the keys of one provider.
 type keys struct {
 	provider Provider
+	logger   *slog.Logger
 	client   *http.Client
 
 	mu       sync.Mutex // guards what follows
@@ -75,6 +77,9 @@ func (k *keys) known(id string, now time.Time) (found []jose.JSONWebKey) {
 // refresh fetches the set, for all that wait and whoever began.
 func (k *keys) refresh(now time.Time) {
 	set, err := k.fetch()
+	if err != nil {
+		k.logger.Warn("keys of an OpenID Connect provider cannot be had", "provider", k.provider.URL, "err", err)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failed = err
@@ -134,7 +139,7 @@ func (k *keys) get(ctx context.Context, url string, into any) error {
 	answer, err := k.client.Do(r)
 	switch {
 	case errors.Is(err, ErrThumbprint):
-		return ErrThumbprint
+		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrKeys, err)
 	}

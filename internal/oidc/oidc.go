@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -104,12 +105,16 @@ func Issuer(token string) (string, error) {
 // A Verifier verifies tokens and remembers providers' keys for a while. It is
 // safe for concurrent use.
 type Verifier struct {
+	logger *slog.Logger
+
 	mu        sync.Mutex // guards providers
 	providers map[string]*keys
 }
 
-// NewVerifier makes a Verifier.
-func NewVerifier() *Verifier { return &Verifier{providers: map[string]*keys{}} }
+// NewVerifier makes a Verifier that tells logger why a provider's keys cannot be had.
+func NewVerifier(logger *slog.Logger) *Verifier {
+	return &Verifier{logger: logger, providers: map[string]*keys{}}
+}
 
 // Verify checks that the provider signed the token and that it is in force at
 // now, and returns its claims. It must have iss, sub, aud, iat and exp.
@@ -158,7 +163,7 @@ func (v *Verifier) of(p Provider) *keys {
 		if len(v.providers) >= maxProviders {
 			clear(v.providers)
 		}
-		k = &keys{provider: p, client: newClient(p.Thumbprints)}
+		k = &keys{provider: p, logger: v.logger, client: newClient(p.Thumbprints)}
 		v.providers[id] = k
 	}
 	return k

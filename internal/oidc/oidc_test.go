@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -146,7 +147,7 @@ func TestCertificate(t *testing.T) {
 			if !tt.pinned {
 				thumbprint = strings.Repeat("0", 40)
 			}
-			_, err := oidc.NewVerifier().Verify(t.Context(), oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, i.token(t, "one", nil), time.Now())
+			_, err := oidc.NewVerifier(slog.New(slog.DiscardHandler)).Verify(t.Context(), oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, i.token(t, "one", nil), time.Now())
 			if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
 				t.Errorf("%v, want %v", err, tt.want)
 			}
@@ -167,7 +168,7 @@ func TestKeySet(t *testing.T) {
 			i, thumbprint := newIDP(t, "127.0.0.1")
 			i.keys = more
 			p := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}
-			if _, err := oidc.NewVerifier().Verify(t.Context(), p, i.token(t, "one", nil), time.Now()); err != nil {
+			if _, err := oidc.NewVerifier(slog.New(slog.DiscardHandler)).Verify(t.Context(), p, i.token(t, "one", nil), time.Now()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -178,7 +179,7 @@ func TestKeySet(t *testing.T) {
 // from being verified, and does not make us ask again and again.
 func TestStrangers(t *testing.T) {
 	i, thumbprint := newIDP(t, "127.0.0.1")
-	p, v, now := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier(), time.Now()
+	p, v, now := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier(slog.New(slog.DiscardHandler)), time.Now()
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	if _, err := v.Verify(gone, p, i.token(t, "unknown", nil), now); !errors.Is(err, oidc.ErrKeys) {
@@ -219,7 +220,7 @@ func TestStrangers(t *testing.T) {
 // TestTimes: claims that are no times are missing ones.
 func TestTimes(t *testing.T) {
 	i, thumbprint := newIDP(t, "127.0.0.1")
-	p, v := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier()
+	p, v := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier(slog.New(slog.DiscardHandler))
 	for name, edit := range map[string]func(map[string]any){
 		"exp as text":   func(c map[string]any) { c["exp"] = "9999999999" },
 		"exp too great": func(c map[string]any) { c["exp"] = 1e300 },

@@ -104,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	directory := iam.NewDirectory(db, c.Services...)
 	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{GrantDelay: c.GrantDelay, Log: log, Logger: c.Logger})}
 	s.handler = wire.NewServer(wire.Config{
-		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory), Organizations: org.NewService(db),
+		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Logger: c.Logger})
 	return s, nil
 }

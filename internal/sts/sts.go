@@ -5,6 +5,7 @@ package sts
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -25,9 +26,10 @@ type Service struct {
 	tokens    *oidc.Verifier
 }
 
-// NewService makes the STS API over db, issuing through directory.
-func NewService(db *store.DB, directory *iam.Directory) *Service {
-	return &Service{db, directory, oidc.NewVerifier()}
+// NewService makes the STS API over db, issuing through directory. It tells logger
+// of identity providers that cannot be asked.
+func NewService(db *store.DB, directory *iam.Directory, logger *slog.Logger) *Service {
+	return &Service{db, directory, oidc.NewVerifier(logger)}
 }
 
 // GetCallerIdentity tells who calls. It needs no permission.

@@ -116,6 +116,8 @@ func (s *Server) Through(e *iam.Endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, e) })
 }
 
+const onlyKMS = "This is a VPC endpoint of KMS: other services are not reached through it."
+
 // serveAPI walks a request through: read, route, authenticate, run, record,
 // answer.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
@@ -161,7 +163,11 @@ func (s *Server) route(x *exchange) error {
 	if contentType != jsonType {
 		contentType, _, _ = mime.ParseMediaType(contentType)
 	}
-	if x.through == nil && target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
+	if target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
+		if x.through != nil {
+			x.service = s.named("sts") // whose protocol it is
+			return model.NewFault("InvalidAction", 400, onlyKMS)
+		}
 		return s.routeQuery(x)
 	}
 	x.service = s.services[0] // whose protocol answers what names no service
@@ -171,7 +177,9 @@ func (s *Server) route(x *exchange) error {
 	prefix, name, ok := strings.Cut(target, ".")
 	if i := slices.IndexFunc(s.services, func(svc *service) bool {
 		return ok && svc.protocol == jsonProtocol && svc.targetPrefix == prefix
-	}); i == 0 || i > 0 && x.through == nil {
+	}); i > 0 && x.through != nil {
+		return model.NewFault("UnknownOperationException", 400, onlyKMS)
+	} else if i >= 0 {
 		x.service = s.services[i]
 	} else {
 		return model.NewFault("UnknownOperationException", 400, "")

@@ -18,8 +18,12 @@ func record(x *exchange, call *iam.Call) audit.Record {
 		EventName: x.operation.name, AWSRegion: call.Region, SourceIPAddress: call.SourceIP, UserAgent: call.UserAgent,
 		RequestID: call.RequestID, ReadOnly: x.operation.readOnly, RecipientAccountID: call.Account(),
 	}
-	if n := len(call.Via); n > 0 { // CloudTrail names the service instead of an address
-		r.UserIdentity.InvokedBy, r.SourceIPAddress, r.UserAgent = call.Via[n-1], call.Via[n-1], call.Via[n-1]
+	service := call.Credential.Service
+	if n := len(call.Via); n > 0 {
+		service = call.Via[n-1]
+	}
+	if service != "" { // CloudTrail names the service instead of an address
+		r.UserIdentity.InvokedBy, r.SourceIPAddress, r.UserAgent = service, service, service
 	}
 	if call.Through != nil {
 		r.VPCEndpointID = call.Through.ID

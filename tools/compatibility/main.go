@@ -13,7 +13,9 @@ import (
 func main() {
 	var b strings.Builder
 	b.WriteString("# Compatibility\n\nWritten by `go generate` from the tables of operations; do not edit.\n\n" +
-		"An operation that is not there yet is authenticated like any other and then answers `UnsupportedOperationException`.\n")
+		"These are the operations of each service that keys, and who may use them, have to do with. One that is not there yet is authenticated\n" +
+		"like any other and then answers `UnsupportedOperationException`; other operations of AWS's are unknown (`UnknownOperationException`,\n" +
+		"`InvalidAction`).\n")
 	for _, s := range wire.Operations() {
 		fmt.Fprintf(&b, "\n## %s: %d of %d operations\n\n| operation | |\n|---|---|\n", s.Service, len(s.Done), len(s.Done)+len(s.Missing))
 		all := append(slices.Clone(s.Done), s.Missing...)
