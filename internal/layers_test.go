@@ -14,11 +14,12 @@ const module = "github.com/claviger/claviger/"
 // may import everything.
 var arrows = map[string]string{
 	"internal/arn":          "",
+	"internal/attest":       "",
 	"internal/audit":        "durable",
 	"internal/durable":      "",
 	"internal/authz":        "arn policy",
 	"internal/iam":          "arn audit authz material model model/iamapi policy store",
-	"internal/kms":          "arn audit authz iam material model model/kmsapi policy store",
+	"internal/kms":          "arn attest audit authz iam material model model/kmsapi policy store throttle xks",
 	"internal/material":     "",
 	"internal/model":        "",
 	"internal/model/iamapi": "model",
@@ -34,6 +35,9 @@ var arrows = map[string]string{
 	"internal/store/bolt":   "store",
 	"internal/sts":          "arn audit authz iam model model/stsapi oidc policy store",
 	"internal/wire":         "arn audit iam kms model model/iamapi model/kmsapi model/orgapi model/stsapi org policy sigv4 store sts",
+	"internal/throttle":     "",
+	"internal/xks":          "sigv4",
+	"internal/xks/xkstest":  "sigv4",
 	"tools/modelgen":        "",
 	"tools/regenerated":     "",
 }

@@ -13,7 +13,9 @@ package kmstest
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -21,7 +23,10 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/throttle"
+	"github.com/claviger/claviger/internal/xks"
 )
 
 // A Server is a running Claviger. Its fields do not change.
@@ -42,7 +47,43 @@ type Option func(*server.Config)
 // GrantDelay makes grants eventually consistent: a new grant serves only those
 // who present its token until d has passed. Tests see so whether a program
 // passes grant tokens on.
-func GrantDelay(d time.Duration) Option { return func(c *server.Config) { c.GrantDelay = d } }
+func GrantDelay(d time.Duration) Option { return func(c *server.Config) { c.KMS.GrantDelay = d } }
+
+// Settling makes replicas of multi-Region keys stay in the state Creating, and
+// both keys of a changed primary Region in Updating, until d has passed.
+func Settling(d time.Duration) Option { return func(c *server.Config) { c.KMS.Settling = d } }
+
+// AttestationRoots are whose attestation documents are accepted in Recipient
+// parameters, instead of AWS's root.
+func AttestationRoots(roots *x509.CertPool) Option {
+	return func(c *server.Config) { c.KMS.AttestationRoots = roots }
+}
+
+// Proxies are the external key store proxies that custom key stores can name: the
+// address of each host name, and the roots of their certificates. An exchange
+// may take up to timeout.
+func Proxies(addresses map[string]string, roots *x509.CertPool, timeout time.Duration) Option {
+	return func(c *server.Config) {
+		c.KMS.Proxies = xks.NewDialer(xks.Config{Addresses: addresses, Roots: roots, Timeout: timeout})
+	}
+}
+
+// RequestQuotas throttles: requests per second by operation or pool of operations,
+// AWS's where rates has none.
+func RequestQuotas(rates map[string]float64) Option {
+	all := kms.RequestQuotas()
+	maps.Copy(all, rates)
+	return func(c *server.Config) { c.KMS.Limits = throttle.New(all) }
+}
+
+// Quotas bound the customer managed keys and the custom key stores of an account
+// and Region. Zero is AWS's default.
+func Quotas(keys, keyStores int) Option {
+	return func(c *server.Config) { c.KMS.Quotas = kms.Quotas{Keys: keys, KeyStores: keyStores} }
+}
+
+// SM2 allows the key spec SM2, as in the Regions in China.
+func SM2() Option { return func(c *server.Config) { c.KMS.SM2 = true } }
 
 // Service lets an AWS service, or what stands in for one, call as its service
 // principal and forward requests, with the given access key.

@@ -47,6 +47,7 @@ type serveOptions struct {
 	services       string
 	consistency    string
 	endpoints      endpointList
+	kmsOptions
 	sealOptions
 }
 
@@ -109,13 +110,14 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
 	f.BoolVar(&o.acceptLoss, "audit-accept-loss", false, "start although the audit log lacks what the store knows of it")
 	f.StringVar(&o.services, "service-credentials", "", "file of access keys of AWS services that may call as themselves and forward requests: AWS shared-credentials format, a profile for each service principal")
-	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: a new grant serves only those who present its token for 5 seconds")
+	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: for 5 seconds a new grant serves only those who present its token, and a new replica of a key is being created")
 	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
+	o.kmsOptions.register(f)
 	o.sealOptions.register(f)
 }
 
-// grantDelay is how long grants take to be known everywhere if consistency is
-// eventual.
+// grantDelay is how long grants take to be known everywhere, and replicas to be
+// there, if consistency is eventual.
 const grantDelay = 5 * time.Second
 
 func (o *serveOptions) config() (server.Config, error) {
@@ -134,9 +136,12 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, errors.New("--dev-credentials goes with --dev")
 	}
 	if o.consistency == "eventual" {
-		c.GrantDelay = grantDelay
+		c.KMS.GrantDelay, c.KMS.Settling = grantDelay, grantDelay
 	}
 	var err error
+	if err = o.kmsOptions.configure(&c.KMS, o.dev); err != nil {
+		return c, err
+	}
 	if o.services != "" {
 		if c.Services, err = readServices(o.services); err != nil {
 			return c, err

@@ -314,6 +314,9 @@ func merged(base, over map[string]string) map[string]string {
 	return out
 }
 
+// CallerARN is the ARN of the caller as of the last decision; empty for a service.
+func (c *Call) CallerARN() string { return c.request.Caller.ARN }
+
 // Who returns the caller as it is now, without deciding anything.
 func (c *Call) Who(tx *store.Tx) (authz.Caller, error) {
 	caller, _, err := c.principal(tx)

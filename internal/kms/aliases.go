@@ -158,7 +158,7 @@ func (s *Service) UpdateAlias(ctx context.Context, call *iam.Call, in *kmsapi.Up
 		if err != nil {
 			return err
 		}
-		if from.Usage != to.Usage || from.Spec != to.Spec {
+		if from.Usage != to.Usage || from.class() != to.class() {
 			return validation("Alias " + a.Name + " cannot be changed to a key of another type or usage.")
 		}
 		if from.ID != to.ID {

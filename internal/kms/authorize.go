@@ -47,6 +47,7 @@ func CrossAccount(a policy.Action) bool { return crossAccount.Has(a) }
 // would let them, and not if only a ciphertext names it.
 func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *conditions) (*Key, error) {
 	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: CrossAccount(action), Conditions: c}
+	c.tx = tx
 	if t.key != nil {
 		c.key = t.key
 		q.Guarded, q.ResourcePolicy = true, t.key.policy
@@ -110,7 +111,7 @@ func allowed(tx *store.Tx, call *iam.Call, action policy.Action, resource string
 }
 
 // managed finds the key an operation manages, authorizes the operation of that
-// name and checks that the key's state admits it.
+// name and checks that the kind of key has it and the key's state admits it.
 func managed(tx *store.Tx, call *iam.Call, operation, identifier string, aliases aliasForms, c *conditions) (*Key, error) {
 	t, err := resolve(tx, call, identifier, aliases)
 	if err != nil {
@@ -120,5 +121,8 @@ func managed(tx *store.Tx, call *iam.Call, operation, identifier string, aliases
 	if err != nil {
 		return nil, err
 	}
-	return key, key.admits(operation)
+	if err := key.has(operation); err != nil {
+		return nil, err
+	}
+	return key, key.admits(tx, call.Now, operation)
 }

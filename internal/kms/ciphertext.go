@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -11,38 +12,51 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// A ciphertext is what a request wants opened: a blob that names its key, a key
-// identifier, or both.
+// A ciphertext is what a request wants opened: a blob that names its key, the
+// output of an asymmetric algorithm, or in a dry run nothing.
 type ciphertext struct {
-	blob  *material.Blob // nil in a dry run that ignores the ciphertext
-	keyID *string
+	bytes   []byte
+	blob    *material.Blob // nil for an asymmetric algorithm, and if it is no blob
+	bad     error          // why it is no blob
+	keyID   *string
+	ignored bool
 }
 
-// newCiphertext checks what a request brings. The blob may be missing only in a
-// dry run with IGNORE_CIPHERTEXT, and then the key must be named.
-func newCiphertext(blob []byte, keyID *string, algorithm string, dry *bool, modifiers []string) (ciphertext, error) {
+// newCiphertext checks what a request brings. The bytes may be missing only in a
+// dry run with IGNORE_CIPHERTEXT, and then the key must be named. Bytes that are no
+// blob are not an error yet, if a key is named: who may not use it is told so.
+func newCiphertext(bytes []byte, keyID *string, algorithm string, dry *bool, modifiers []string) (ciphertext, error) {
+	c := ciphertext{bytes: bytes, keyID: keyID}
 	if slices.Contains(modifiers, kmsapi.DryRunModifierTypeIgnoreCiphertext) {
 		switch {
 		case !model.Value(dry):
-			return ciphertext{}, validation("DryRunModifiers can be specified only with DryRun.")
+			return c, validation("DryRunModifiers can be specified only with DryRun.")
 		case keyID == nil:
-			return ciphertext{}, validation("A key ID is required when the ciphertext is ignored.")
+			return c, validation("A key ID is required when the ciphertext is ignored.")
 		}
-		return ciphertext{keyID: keyID}, nil
+		c.ignored = true
+		return c, nil
 	}
-	if blob == nil {
+	if bytes == nil {
 		var v model.Violations
 		v.Missing("ciphertextBlob")
-		return ciphertext{}, validation(v.Message())
+		return c, validation(v.Message())
 	}
-	if algorithm != symmetricDefault && keyID == nil {
-		return ciphertext{}, validation("A key ID is required to decrypt with an asymmetric key.")
+	if algorithm != symmetricDefault {
+		if keyID == nil {
+			return c, validation("A key ID is required to decrypt with an asymmetric key.")
+		}
+		return c, nil
 	}
-	b, err := material.ParseBlob(blob)
-	if err != nil {
-		return ciphertext{}, kmsapi.InvalidCiphertextException("").Because(err)
+	c.blob, c.bad = material.ParseBlob(bytes)
+	if c.bad != nil && keyID == nil {
+		return c, invalidCiphertext(c.bad)
 	}
-	return ciphertext{b, keyID}, nil
+	return c, nil
+}
+
+func invalidCiphertext(cause error) error {
+	return kmsapi.InvalidCiphertextException("").Because(cause)
 }
 
 // resolve finds the key. A bare key id may be of the blob's account.
@@ -65,34 +79,42 @@ func (c ciphertext) resolve(tx *store.Tx, call *iam.Call) (target, error) {
 	return t, nil
 }
 
-// A decrypting is a blob with the material that can open it.
-type decrypting struct {
-	key      *Key
-	blob     *material.Blob
-	material *material.Symmetric
-}
-
-func (c ciphertext) decrypting(tx *store.Tx, call *iam.Call, u use, t target) (*decrypting, error) {
+// tool equips the key with the material that can open the ciphertext.
+func (c ciphertext) tool(tx *store.Tx, call *iam.Call, u use, t target) (tool, error) {
 	key, err := u.on(tx, call, t)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return tool{}, err
+	case c.ignored:
+		return tool{key: key}, nil
+	case u.algorithm != symmetricDefault:
+		return key.equip(tx, key.MaterialID)
+	case c.bad != nil:
+		return tool{}, invalidCiphertext(c.bad)
 	}
-	d := &decrypting{key: key, blob: c.blob}
-	if c.blob == nil {
-		return d, nil
-	}
-	d.material, err = key.material(tx, c.blob.MaterialID)
+	opener, err := key.equip(tx, c.blob.MaterialID)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, kmsapi.InvalidCiphertextException("").Because(err)
+		err = invalidCiphertext(err)
 	}
-	return d, err
+	return opener, err
 }
 
 // open decrypts. A wrong key, a wrong encryption context and damage are one fault.
-func (d *decrypting) open(context map[string]string) ([]byte, error) {
-	plaintext, err := d.material.Decrypt(d.blob, context)
-	if err != nil {
-		return nil, kmsapi.InvalidCiphertextException("").Because(err)
+func (s *Service) open(ctx context.Context, call *iam.Call, t tool, u use, c ciphertext) ([]byte, error) {
+	var plaintext []byte
+	var err error
+	switch {
+	case t.material.pair != nil:
+		plaintext, err = t.material.pair.Decrypt(u.algorithm, c.bytes)
+	case (c.blob.Outside() != nil) != (t.outside != nil):
+		err = material.ErrOpen
+	case t.outside != nil:
+		plaintext, err = s.openOutside(ctx, call, t, u, c.blob)
+	default:
+		plaintext, err = t.material.symmetric.Decrypt(c.blob, u.context)
 	}
-	return plaintext, nil
+	if errors.Is(err, material.ErrOpen) {
+		err = invalidCiphertext(err)
+	}
+	return plaintext, err
 }

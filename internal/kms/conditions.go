@@ -9,6 +9,7 @@ import (
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // conditions are the KMS condition keys of one request (condition-keys.md §2).
@@ -22,19 +23,36 @@ type conditions struct {
 	sameKey           *bool             // kms:ReEncryptOnSameKey
 	bypass            *bool             // as sent
 	window            *int32            // days, with the default
-	unused            func(*Key) int    // kms:TrailingDaysWithoutKeyUsage
+	tx                *store.Tx
+	unused            func(*store.Tx, *Key) (int, error) // kms:TrailingDaysWithoutKeyUsage
 	tags              authz.RequestTags
 	create            *kmsapi.CreateKeyRequest // with defaults filled in
+	replica           bool                     // what is created is a replica
 	grant             *kmsapi.CreateGrantRequest
 	constraintType    string // kms:GrantConstraintType
 	forService        *bool  // kms:GrantIsForAWSResource
+	request           []requestKey
+	attested          *attested // kms:RecipientAttestation:…
 
 	presented *presented // grant tokens; nil: no grant can allow the action
 }
 
+// A requestKey is a condition key that is one parameter of the request.
+type requestKey struct {
+	id    policy.KeyID
+	value string
+}
+
 // Lookup answers a condition key of the service.
 func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
+	for _, r := range c.request {
+		if r.id == key.ID {
+			return policy.One(r.value)
+		}
+	}
 	switch key.ID {
+	case policy.KeyKMSRecipientAttestation:
+		return c.attested.lookup(key.Suffix)
 	case policy.KeyKMSRequestAlias:
 		return policy.Optional(c.requestAlias)
 	case policy.KeyKMSEncryptionAlgorithm:
@@ -53,7 +71,9 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		}
 	case policy.KeyKMSTrailingDaysWithoutKeyUsage:
 		if c.unused != nil && c.key != nil {
-			return policy.One(strconv.Itoa(c.unused(c.key)))
+			if days, err := c.unused(c.tx, c.key); err == nil { // else the key is missing, and nothing that asks for it holds
+				return policy.One(strconv.Itoa(days))
+			}
 		}
 	case policy.KeyRequestTag, policy.KeyTagKeys:
 		return c.tags.Lookup(key)
@@ -112,7 +132,7 @@ func (c *conditions) ofKey(key policy.ConditionKey) policy.Value {
 		return policy.Truth(c.key.MultiRegion)
 	case policy.KeyKMSMultiRegionKeyType:
 		if c.key.MultiRegion {
-			return policy.One(kmsapi.MultiRegionKeyTypePrimary)
+			return policy.One(c.key.multiRegionType())
 		}
 	case policy.KeyKMSResourceAliases:
 		return policy.OptionalMany(c.key.Aliases)
@@ -134,7 +154,10 @@ func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
 	case policy.KeyKMSMultiRegion:
 		return truth(c.create.MultiRegion)
 	case policy.KeyKMSMultiRegionKeyType:
-		if *c.create.MultiRegion {
+		switch {
+		case c.replica:
+			return policy.One(kmsapi.MultiRegionKeyTypeReplica)
+		case *c.create.MultiRegion:
 			return policy.One(kmsapi.MultiRegionKeyTypePrimary)
 		}
 	}

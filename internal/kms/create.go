@@ -16,84 +16,146 @@ import (
 // CreateKey makes a KMS key. The creator gets nothing by creating it: from then
 // on the key policy counts alone (AUTH-1.5).
 func (s *Service) CreateKey(ctx context.Context, call *iam.Call, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyResponse, error) {
-	in, err := withDefaults(in)
+	in, err := s.withDefaults(in)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := material.Generate()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(secret)
-	var created *Key
-	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
-		key := newKey(call, in)
-		c := &conditions{create: in, bypass: in.BypassPolicyLockoutSafetyCheck, tags: setTags(in.Tags)}
-		if err := allowed(tx, call, actions["CreateKey"], "*", c); err != nil {
-			return err
+	var proxied *KeyStore
+	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) { // whoever may not create makes no work
+		if err = mayCreate(tx, call, newKey(call, in), in); err == nil && in.CustomKeyStoreId != nil {
+			proxied, err = findKeyStore(tx, call, *in.CustomKeyStoreId)
 		}
-		if len(in.Tags) > 0 {
-			if err := allowed(tx, call, actions["TagResource"], key.ARN(), c); err != nil {
-				return err
-			}
-		}
-		if err := supported(in); err != nil {
-			return err
-		}
-		if key.Tags, err = addTags(nil, in.Tags); err != nil {
-			return err
-		}
-		if key.Policy, err = newPolicy(tx, call, key, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
-			return err
-		}
-		key.MaterialID = material.MaterialID(key.ID, secret)
-		m := &Material{ID: key.MaterialID, Bytes: append([]byte(nil), secret...)}
-		if err := store.Put(tx, materialKind, materialKey(key, m.ID), m); err != nil {
-			return err
-		}
-		created = key
-		noteResource(call, target{account: key.Account, id: key.ID, arn: key.ARN()})
-		return putKey(tx, key)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &kmsapi.CreateKeyResponse{KeyMetadata: created.metadata()}, nil
+	if proxied != nil {
+		if err := s.checkOutside(ctx, call, proxied, in); err != nil {
+			return nil, err
+		}
+	}
+	var secret []byte
+	if *in.Origin != kmsapi.OriginTypeExternal {
+		if secret, err = s.generateMaterial(ctx, *in.KeySpec); err != nil {
+			return nil, err
+		}
+		defer clear(secret)
+	}
+	var out kmsapi.CreateKeyResponse
+	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
+		key := newKey(call, in)
+		if err := mayCreate(tx, call, key, in); err != nil {
+			return err
+		}
+		if err := s.fill(tx, call, key, in, secret); err != nil {
+			return err
+		}
+		noteResource(call, target{account: key.Account, id: key.ID, arn: key.ARN()})
+		if err := putKey(tx, key); err != nil {
+			return err
+		}
+		out.KeyMetadata, err = key.metadata(tx, call.Now)
+		return err
+	})
+	return &out, err
+}
+
+// mayCreate authorizes a CreateKey: there is no key yet whose policy could.
+func mayCreate(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateKeyRequest) error {
+	c := &conditions{create: in, bypass: in.BypassPolicyLockoutSafetyCheck, tags: setTags(in.Tags)}
+	if err := allowed(tx, call, actions["CreateKey"], "*", c); err != nil || len(in.Tags) == 0 {
+		return err
+	}
+	return allowed(tx, call, actions["TagResource"], key.ARN(), c)
+}
+
+// fill makes the new key whole: tags, policy, key store and key material.
+func (s *Service) fill(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateKeyRequest, secret []byte) (err error) {
+	if key.Tags, err = addTags(nil, in.Tags); err != nil {
+		return err
+	}
+	if key.Policy, err = newPolicy(tx, call, key, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+		return err
+	}
+	if err := s.countKey(tx, key, 1); err != nil {
+		return err
+	}
+	if in.CustomKeyStoreId != nil {
+		key.StoreID, key.XksKeyID = *in.CustomKeyStoreId, *in.XksKeyId
+		if err := joinKeyStore(tx, call, key); err != nil {
+			return err
+		}
+	}
+	if secret == nil {
+		return nil // to be imported
+	}
+	key.MaterialID, err = key.materialID(secret)
+	key.Materials = []MaterialInfo{{ID: key.MaterialID, State: current}}
+	if err != nil {
+		return err
+	}
+	return putMaterial(tx, key, key.MaterialID, secret)
+}
+
+// materialID is the id of key material: the same material has the same id.
+func (k *Key) materialID(secret []byte) (string, error) {
+	if k.class() != "asymmetric" {
+		return material.MaterialID(k.ID, secret), nil
+	}
+	pair, err := material.NewPair(k.Spec, material.NewSecret(secret))
+	if err != nil {
+		return "", err
+	}
+	return material.MaterialID(k.ID, pair.Public), nil // a private key has several encodings
 }
 
 // withDefaults fills in what the API defaults, and refuses combinations that
 // make no key.
-func withDefaults(in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRequest, error) {
+func (s *Service) withDefaults(in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRequest, error) {
 	c := *in
 	if c.KeySpec == nil {
 		c.KeySpec = c.CustomerMasterKeySpec
 	} else if c.CustomerMasterKeySpec != nil && *c.CustomerMasterKeySpec != *c.KeySpec {
 		return nil, validation("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
-	c.KeySpec = new(model.Or(c.KeySpec, kmsapi.KeySpecSymmetricDefault))
+	c.KeySpec = new(model.Or(c.KeySpec, symmetricDefault))
 	c.Origin = new(model.Or(c.Origin, kmsapi.OriginTypeAwsKms))
 	c.MultiRegion = new(model.Value(c.MultiRegion))
 	if c.KeyUsage == nil {
-		if *c.KeySpec != kmsapi.KeySpecSymmetricDefault {
+		if *c.KeySpec != symmetricDefault {
 			return nil, validation("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 		}
-		c.KeyUsage = new(kmsapi.KeyUsageTypeEncryptDecrypt)
+		c.KeyUsage = new(encryptDecrypt)
 	}
-	if *c.KeySpec == kmsapi.KeySpecSymmetricDefault && *c.KeyUsage != kmsapi.KeyUsageTypeEncryptDecrypt {
+	spec := keySpecs[*c.KeySpec]
+	if spec.algorithms[*c.KeyUsage] == nil {
 		return nil, validation("KeyUsage " + *c.KeyUsage + " is not compatible with KeySpec " + *c.KeySpec)
 	}
-	return &c, nil
+	if *c.KeySpec == kmsapi.KeySpecSM2 && !s.config.SM2 {
+		return nil, kmsapi.UnsupportedOperationException("KeySpec SM2 is not supported in this Region.")
+	}
+	return &c, checkOrigin(&c, spec)
 }
 
-// supported refuses the kinds of keys that there are not yet.
-func supported(in *kmsapi.CreateKeyRequest) error {
+// checkOrigin refuses what does not go with the origin of the key material. The
+// texts are UNVERIFIED.
+func checkOrigin(in *kmsapi.CreateKeyRequest, spec keySpec) error {
+	inStore := *in.Origin == kmsapi.OriginTypeAwsCloudhsm || *in.Origin == kmsapi.OriginTypeExternalKeyStore
+	outside := *in.Origin == kmsapi.OriginTypeExternalKeyStore
 	switch {
-	case *in.KeySpec != kmsapi.KeySpecSymmetricDefault:
-		return kmsapi.UnsupportedOperationException("KeySpec " + *in.KeySpec + " is not supported.")
-	case *in.Origin != kmsapi.OriginTypeAwsKms:
-		return kmsapi.UnsupportedOperationException("Origin " + *in.Origin + " is not supported.")
-	case in.CustomKeyStoreId != nil || in.XksKeyId != nil:
-		return kmsapi.UnsupportedOperationException("Custom key stores are not supported.")
+	case *in.Origin == kmsapi.OriginTypeExternal && !spec.importable:
+		return validation("Origin EXTERNAL is not compatible with KeySpec " + *in.KeySpec)
+	case inStore && in.CustomKeyStoreId == nil:
+		return validation("CustomKeyStoreId is required when Origin is " + *in.Origin)
+	case !inStore && in.CustomKeyStoreId != nil:
+		return validation("CustomKeyStoreId is not compatible with Origin " + *in.Origin)
+	case outside && in.XksKeyId == nil:
+		return validation("XksKeyId is required when Origin is EXTERNAL_KEY_STORE")
+	case !outside && in.XksKeyId != nil:
+		return validation("XksKeyId is not compatible with Origin " + *in.Origin)
+	case inStore && (*in.KeySpec != symmetricDefault || *in.MultiRegion):
+		return kmsapi.UnsupportedOperationException("Keys in custom key stores are symmetric encryption keys of a single Region.")
 	default:
 		return nil
 	}
@@ -107,7 +169,7 @@ func newKey(call *iam.Call, in *kmsapi.CreateKeyRequest) *Key {
 		MultiRegion: *in.MultiRegion, Created: call.Now,
 	}
 	if k.MultiRegion {
-		k.ID = "mrk-" + hex.EncodeToString(id[:])
+		k.ID, k.Primary = "mrk-"+hex.EncodeToString(id[:]), k.Region
 	}
 	return k
 }
@@ -119,10 +181,10 @@ func (s *Service) DescribeKey(ctx context.Context, call *iam.Call, in *kmsapi.De
 		return nil, err
 	}
 	var out kmsapi.DescribeKeyResponse
-	err = call.View(ctx, s.db, func(tx *store.Tx) error {
+	err = s.view(ctx, call, func(tx *store.Tx) error {
 		key, err := managed(tx, call, "DescribeKey", *in.KeyId, withAlias, &conditions{presented: presented})
 		if err == nil {
-			out.KeyMetadata = key.metadata()
+			out.KeyMetadata, err = key.metadata(tx, call.Now)
 		}
 		return err
 	})

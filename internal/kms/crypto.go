@@ -1,7 +1,10 @@
 package kms
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/material"
@@ -11,9 +14,6 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// symmetricDefault is the algorithm of symmetric encryption keys.
-const symmetricDefault = kmsapi.EncryptionAlgorithmSpecSymmetricDefault
-
 // A use is one cryptographic use of one key.
 type use struct {
 	operation string // whose name errors and key states go by
@@ -22,54 +22,112 @@ type use struct {
 	context   map[string]string
 	sameKey   *bool
 	presented *presented
+	request   []requestKey
+	attested  *attested // nil without a Recipient
+}
+
+// use begins a use by the operation of that name.
+func (s *Service) use(operation, algorithm string, tokens []string) (use, error) {
+	presented, err := s.present(tokens)
+	return use{operation: operation, action: actions[operation], algorithm: algorithm, presented: presented}, err
 }
 
 // maxContext is how long an encryption context may be, in bytes of its keys and
 // values: AWS's bound is known from older editions only (UNVERIFIED).
 const maxContext = 8192
 
-func checkContext(context map[string]string) error {
+func (u use) checkContext() error {
 	n := 0
-	for k, v := range context {
+	for k, v := range u.context {
 		n += len(k) + len(v)
 	}
-	if n > maxContext {
+	switch {
+	case n > maxContext:
 		return validation("The encryption context is longer than 8192 bytes.")
+	case n > 0 && u.algorithm != symmetricDefault:
+		return validation("An encryption context cannot be used with an asymmetric encryption algorithm.") // UNVERIFIED text
+	default:
+		return nil
 	}
-	return nil
 }
 
 // on authorizes the use of a target and checks that the key can serve it.
 func (u use) on(tx *store.Tx, call *iam.Call, t target) (*Key, error) {
-	if err := checkContext(u.context); err != nil {
+	if err := u.checkContext(); err != nil {
 		return nil, err
 	}
-	key, err := authorize(tx, call, u.action, t, &conditions{algorithm: u.algorithm, encryptionContext: u.context, sameKey: u.sameKey,
-		presented: u.presented})
+	c := &conditions{encryptionContext: u.context, sameKey: u.sameKey, presented: u.presented, request: u.request, attested: u.attested}
+	if operationUsage[u.operation] == encryptDecrypt {
+		c.algorithm = u.algorithm
+	}
+	key, err := authorize(tx, call, u.action, t, c)
 	if err != nil {
 		return nil, err
 	}
 	if t.wrong {
-		return nil, kmsapi.IncorrectKeyException("The key ID in the request does not identify a CMK that can perform this operation.")
+		return nil, incorrectKey()
 	}
 	if err := key.suits(u.operation, u.algorithm); err != nil {
 		return nil, err
 	}
-	return key, key.admits(u.operation)
+	return key, key.admits(tx, call.Now, u.operation)
 }
 
-// encrypting finds the key a request encrypts under, and its current material.
-func (u use) encrypting(tx *store.Tx, call *iam.Call, identifier string) (*Key, *material.Symmetric, error) {
+// A tool is a key with what it takes to use it: one of its materials and, for a
+// key in an external key store, the store.
+type tool struct {
+	key      *Key
+	material *Material
+	outside  *outside
+}
+
+// equip reads what a use of the key takes.
+func (k *Key) equip(tx *store.Tx, materialID string) (t tool, err error) {
+	t.key = k
+	t.material, err = k.material(tx, materialID)
+	if err != nil || k.StoreID == "" {
+		return t, err
+	}
+	found, err := store.Get(tx, keyStoreKind, keyStoreKey(k.Region, k.Account, k.StoreID))
+	if err != nil {
+		return t, err
+	}
+	o, err := found.outside(tx)
+	t.outside = &o
+	return t, err
+}
+
+// current finds the key that a request names and equips it with its current
+// material.
+func (u use) current(tx *store.Tx, call *iam.Call, identifier string) (tool, error) {
 	t, err := resolve(tx, call, identifier, withAlias)
 	if err != nil {
-		return nil, nil, err
+		return tool{}, err
 	}
+	return u.currentOf(tx, call, t)
+}
+
+func (u use) currentOf(tx *store.Tx, call *iam.Call, t target) (tool, error) {
 	key, err := u.on(tx, call, t)
 	if err != nil {
-		return nil, nil, err
+		return tool{}, err
 	}
-	m, err := key.material(tx, key.MaterialID)
-	return key, m, err
+	return key.equip(tx, key.MaterialID)
+}
+
+// apply finds and equips the key for a use, and ends a dry run.
+func (s *Service) apply(ctx context.Context, call *iam.Call, u use, identifier string, dry *bool) (t tool, err error) {
+	err = s.view(ctx, call, func(tx *store.Tx) (err error) {
+		t, err = u.current(tx, call, identifier)
+		return err
+	})
+	if throttled := s.charge(call, u, t.key); throttled != nil {
+		return t, throttled
+	}
+	if err == nil && model.Value(dry) {
+		err = dryRun()
+	}
+	return t, err
 }
 
 func (k *Key) owner() material.Owner { return material.Owner{Account: k.Account, KeyID: k.ID} }
@@ -78,133 +136,147 @@ func dryRun() error {
 	return kmsapi.DryRunOperationException("The request would have succeeded, but the DryRun option is set.")
 }
 
-// unsupportedRecipient refuses attestation: answering in the clear what was
-// asked for encrypted would be worse than not answering.
-func unsupportedRecipient(r *kmsapi.RecipientInfo) error {
-	if r != nil {
-		return kmsapi.UnsupportedOperationException("Recipient is not supported.")
+// encrypt makes a ciphertext under the tool's material.
+func (s *Service) encrypt(ctx context.Context, call *iam.Call, t tool, u use, plaintext []byte) ([]byte, error) {
+	switch {
+	case t.material.pair != nil:
+		c, err := t.material.pair.Encrypt(u.algorithm, plaintext)
+		if errors.Is(err, material.ErrTooLong) {
+			err = validation(fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.",
+				u.algorithm, t.key.Spec, material.MaxPlaintext(t.key.Spec, u.algorithm)))
+		}
+		return c, err
+	case t.outside != nil:
+		return s.encryptOutside(ctx, call, t, u, plaintext)
+	default:
+		return t.material.symmetric.Encrypt(t.key.owner(), plaintext, u.context)
 	}
-	return nil
 }
 
 // Encrypt makes a ciphertext blob.
 func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	presented, err := s.present(in.GrantTokens)
+	u, err := s.use("Encrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}
-	u := use{operation: "Encrypt", action: actions["Encrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault),
-		context: in.EncryptionContext, presented: presented}
-	var key *Key
-	var m *material.Symmetric
-	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) {
-		key, m, err = u.encrypting(tx, call, *in.KeyId)
-		return err
-	})
+	u.context = in.EncryptionContext
+	t, err := s.apply(ctx, call, u, *in.KeyId, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	if model.Value(in.DryRun) {
-		return nil, dryRun()
+	blob, err := s.encrypt(ctx, call, t, u, in.Plaintext)
+	if err != nil {
+		return nil, err
 	}
-	s.usage.note(key, call.Now)
-	blob, err := m.Encrypt(key.owner(), in.Plaintext, in.EncryptionContext)
-	return &kmsapi.EncryptResponse{KeyId: new(key.ARN()), CiphertextBlob: blob, EncryptionAlgorithm: &u.algorithm}, err
+	s.usage.note(t.key, "Encrypt", call)
+	return &kmsapi.EncryptResponse{KeyId: new(t.key.ARN()), CiphertextBlob: blob, EncryptionAlgorithm: &u.algorithm}, nil
 }
 
-// Decrypt opens a ciphertext blob.
+// Decrypt opens a ciphertext.
 func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	presented, err := s.present(in.GrantTokens)
+	u, err := s.use("Decrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}
-	if err := unsupportedRecipient(in.Recipient); err != nil {
+	if u.attested, err = s.attest(call, in.Recipient); err != nil {
 		return nil, err
 	}
-	u := use{operation: "Decrypt", action: actions["Decrypt"], algorithm: model.Or(in.EncryptionAlgorithm, symmetricDefault),
-		context: in.EncryptionContext, presented: presented}
+	u.context = in.EncryptionContext
 	c, err := newCiphertext(in.CiphertextBlob, in.KeyId, u.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
 	}
-	var opened *decrypting
-	err = call.View(ctx, s.db, func(tx *store.Tx) error {
-		t, err := c.resolve(tx, call)
+	var t tool
+	err = s.view(ctx, call, func(tx *store.Tx) error {
+		target, err := c.resolve(tx, call)
 		if err != nil {
 			return err
 		}
-		opened, err = c.decrypting(tx, call, u, t)
+		t, err = c.tool(tx, call, u, target)
 		return err
 	})
+	if throttled := s.charge(call, u, t.key); throttled != nil {
+		return nil, throttled
+	}
 	if err != nil {
 		return nil, err
 	}
 	if model.Value(in.DryRun) {
 		return nil, dryRun()
 	}
-	plaintext, err := opened.open(in.EncryptionContext)
+	plaintext, err := s.open(ctx, call, t, u, c)
 	if err != nil {
 		return nil, err
 	}
-	s.usage.note(opened.key, call.Now)
-	return &kmsapi.DecryptResponse{KeyId: new(opened.key.ARN()), Plaintext: plaintext, KeyMaterialId: &opened.blob.MaterialID,
-		EncryptionAlgorithm: &u.algorithm}, nil
+	s.usage.note(t.key, "Decrypt", call)
+	out := &kmsapi.DecryptResponse{KeyId: new(t.key.ARN()), KeyMaterialId: t.materialID(), EncryptionAlgorithm: &u.algorithm}
+	out.Plaintext, out.CiphertextForRecipient, err = u.attested.deliver(plaintext)
+	return out, err
 }
 
-// ReEncrypt opens a blob under one key and makes another under a second one,
-// without showing the plaintext.
+// materialID is shown of keys that can have several materials.
+func (t tool) materialID() *string {
+	if !t.key.rotates() {
+		return nil
+	}
+	return &t.material.ID
+}
+
+// ReEncrypt opens a ciphertext under one key and makes another under a second
+// one, without showing the plaintext.
 func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
-	presented, err := s.present(in.GrantTokens)
+	from, err := s.use("ReEncrypt", model.Or(in.SourceEncryptionAlgorithm, symmetricDefault), in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}
-	from := use{operation: "ReEncrypt", action: actions["ReEncryptFrom"], context: in.SourceEncryptionContext, presented: presented,
-		algorithm: model.Or(in.SourceEncryptionAlgorithm, symmetricDefault)}
-	to := use{operation: "ReEncrypt", action: actions["ReEncryptTo"], context: in.DestinationEncryptionContext, presented: presented,
-		algorithm: model.Or(in.DestinationEncryptionAlgorithm, symmetricDefault)}
+	to := from
+	from.action, from.context = actions["ReEncryptFrom"], in.SourceEncryptionContext
+	to.action, to.context = actions["ReEncryptTo"], in.DestinationEncryptionContext
+	to.algorithm = model.Or(in.DestinationEncryptionAlgorithm, symmetricDefault)
 	c, err := newCiphertext(in.CiphertextBlob, in.SourceKeyId, from.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
 	}
-	var opened *decrypting
-	var key *Key
-	var m *material.Symmetric
-	err = call.View(ctx, s.db, func(tx *store.Tx) error {
-		source, err := c.resolve(tx, call)
+	var source, destination tool
+	err = s.view(ctx, call, func(tx *store.Tx) error {
+		a, err := c.resolve(tx, call)
 		if err != nil {
 			return err
 		}
-		destination, err := resolve(tx, call, *in.DestinationKeyId, withAlias)
+		b, err := resolve(tx, call, *in.DestinationKeyId, withAlias)
 		if err != nil {
 			return err
 		}
-		from.sameKey = new(source.arn == destination.arn)
+		from.sameKey = new(a.arn == b.arn)
 		to.sameKey = from.sameKey
-		presented.keys = []string{source.arn, destination.arn}
-		if opened, err = c.decrypting(tx, call, from, source); err != nil {
+		from.presented.keys = []string{a.arn, b.arn}
+		if source, err = c.tool(tx, call, from, a); err != nil {
 			return err
 		}
-		if key, err = to.on(tx, call, destination); err != nil {
-			return err
-		}
-		m, err = key.material(tx, key.MaterialID)
+		destination, err = to.currentOf(tx, call, b)
 		return err
 	})
+	if throttled := cmp.Or(s.charge(call, from, source.key), s.charge(call, to, destination.key)); throttled != nil {
+		return nil, throttled
+	}
 	if err != nil {
 		return nil, err
 	}
 	if model.Value(in.DryRun) {
 		return nil, dryRun()
 	}
-	plaintext, err := opened.open(in.SourceEncryptionContext)
+	plaintext, err := s.open(ctx, call, source, from, c)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(plaintext)
-	s.usage.note(opened.key, call.Now)
-	s.usage.note(key, call.Now)
-	blob, err := m.Encrypt(key.owner(), plaintext, in.DestinationEncryptionContext)
+	blob, err := s.encrypt(ctx, call, destination, to, plaintext)
+	if err != nil {
+		return nil, err
+	}
+	s.usage.note(source.key, "ReEncrypt", call)
+	s.usage.note(destination.key, "ReEncrypt", call)
 	return &kmsapi.ReEncryptResponse{
-		CiphertextBlob: blob, SourceKeyId: new(opened.key.ARN()), KeyId: new(key.ARN()), SourceEncryptionAlgorithm: &from.algorithm,
-		DestinationEncryptionAlgorithm: &to.algorithm, SourceKeyMaterialId: &opened.blob.MaterialID, DestinationKeyMaterialId: &m.ID}, err
+		CiphertextBlob: blob, SourceKeyId: new(source.key.ARN()), KeyId: new(destination.key.ARN()), SourceEncryptionAlgorithm: &from.algorithm,
+		DestinationEncryptionAlgorithm: &to.algorithm, SourceKeyMaterialId: source.materialID(), DestinationKeyMaterialId: destination.materialID()}, nil
 }

@@ -5,17 +5,17 @@ import (
 
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/material"
-	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/store"
 )
 
 // A dataKey is a fresh data key, in the clear and encrypted.
 type dataKey struct {
-	key        *Key
-	materialID string
-	plaintext  []byte
-	blob       []byte
+	tool
+	plaintext []byte
+	blob      []byte
+	public    []byte // of a key pair
 }
 
 // dataKeySize is how many bytes were asked for, in one of two ways.
@@ -32,47 +32,61 @@ func dataKeySize(spec *string, bytes *int32) (int, error) {
 	}
 }
 
-func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation, keyID string, encryptionContext map[string]string, tokens []string, size int, dry *bool) (*dataKey, error) {
-	presented, err := s.present(tokens)
+// A dataKeyRequest is what the four operations have in common.
+type dataKeyRequest struct {
+	keyID     *string
+	context   map[string]string
+	tokens    []string
+	dry       *bool
+	recipient *kmsapi.RecipientInfo
+	request   []requestKey
+}
+
+// dataKey makes a data key with what generate draws.
+func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation string, r dataKeyRequest, generate func(d *dataKey) error) (*dataKey, *attested, error) {
+	u, err := s.use(operation, symmetricDefault, r.tokens)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	u := use{operation: operation, action: actions[operation], algorithm: symmetricDefault, context: encryptionContext, presented: presented}
+	if u.attested, err = s.attest(call, r.recipient); err != nil {
+		return nil, nil, err
+	}
+	u.context, u.request = r.context, r.request
 	var d dataKey
-	var m *material.Symmetric
-	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) {
-		d.key, m, err = u.encrypting(tx, call, keyID)
+	if d.tool, err = s.apply(ctx, call, u, *r.keyID, r.dry); err != nil {
+		return nil, nil, err
+	}
+	if err := generate(&d); err != nil {
+		return nil, nil, err
+	}
+	if d.blob, err = s.encrypt(ctx, call, d.tool, u, d.plaintext); err != nil {
+		return nil, nil, err
+	}
+	s.usage.note(d.key, operation, call)
+	return &d, u.attested, nil
+}
+
+func randomBytes(n int) func(*dataKey) error {
+	return func(d *dataKey) (err error) {
+		d.plaintext, err = material.Random(n)
 		return err
-	})
-	if err != nil {
-		return nil, err
 	}
-	if model.Value(dry) {
-		return nil, dryRun()
-	}
-	if d.plaintext, err = material.Random(size); err != nil {
-		return nil, err
-	}
-	s.usage.note(d.key, call.Now)
-	d.materialID = m.ID
-	d.blob, err = m.Encrypt(d.key.owner(), d.plaintext, encryptionContext)
-	return &d, err
 }
 
 // GenerateDataKey makes a data key and shows it in the clear and encrypted.
 func (s *Service) GenerateDataKey(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
 	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
-	if err == nil {
-		err = unsupportedRecipient(in.Recipient)
-	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, call, "GenerateDataKey", *in.KeyId, in.EncryptionContext, in.GrantTokens, size, in.DryRun)
+	d, to, err := s.dataKey(ctx, call, "GenerateDataKey", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext, tokens: in.GrantTokens,
+		dry: in.DryRun, recipient: in.Recipient}, randomBytes(size))
 	if err != nil {
 		return nil, err
 	}
-	return &kmsapi.GenerateDataKeyResponse{KeyId: new(d.key.ARN()), Plaintext: d.plaintext, CiphertextBlob: d.blob, KeyMaterialId: &d.materialID}, nil
+	out := &kmsapi.GenerateDataKeyResponse{KeyId: new(d.key.ARN()), CiphertextBlob: d.blob, KeyMaterialId: d.materialID()}
+	out.Plaintext, out.CiphertextForRecipient, err = to.deliver(d.plaintext)
+	return out, err
 }
 
 // GenerateDataKeyWithoutPlaintext makes a data key and shows it encrypted only.
@@ -81,31 +95,98 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, call *iam
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, call, "GenerateDataKeyWithoutPlaintext", *in.KeyId, in.EncryptionContext, in.GrantTokens, size, in.DryRun)
+	d, _, err := s.dataKey(ctx, call, "GenerateDataKeyWithoutPlaintext", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext,
+		tokens: in.GrantTokens, dry: in.DryRun}, randomBytes(size))
 	if err != nil {
 		return nil, err
 	}
 	clear(d.plaintext)
-	return &kmsapi.GenerateDataKeyWithoutPlaintextResponse{KeyId: new(d.key.ARN()), CiphertextBlob: d.blob, KeyMaterialId: &d.materialID}, nil
+	return &kmsapi.GenerateDataKeyWithoutPlaintextResponse{KeyId: new(d.key.ARN()), CiphertextBlob: d.blob, KeyMaterialId: d.materialID()}, nil
+}
+
+// keyPair draws a key pair; what is encrypted of it is the private key in PKCS #8.
+func (s *Service) keyPair(ctx context.Context, spec string) func(*dataKey) error {
+	return func(d *dataKey) (err error) {
+		if d.plaintext, err = s.generateMaterial(ctx, spec); err != nil {
+			return err
+		}
+		pair, err := material.NewPair(spec, material.NewSecret(d.plaintext))
+		if err == nil {
+			d.public = pair.Public
+		}
+		return err
+	}
+}
+
+// pairRequest checks the spec of a key pair and tells it to conditions.
+func (s *Service) pairRequest(spec string) ([]requestKey, error) {
+	if spec == kmsapi.KeySpecSM2 && !s.config.SM2 {
+		return nil, kmsapi.UnsupportedOperationException("KeyPairSpec SM2 is not supported in this Region.")
+	}
+	return []requestKey{{policy.KeyKMSDataKeyPairSpec, spec}}, nil
+}
+
+// GenerateDataKeyPair makes a key pair and shows the private key in the clear
+// and encrypted.
+func (s *Service) GenerateDataKeyPair(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
+	request, err := s.pairRequest(*in.KeyPairSpec)
+	if err != nil {
+		return nil, err
+	}
+	d, to, err := s.dataKey(ctx, call, "GenerateDataKeyPair", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext, tokens: in.GrantTokens,
+		dry: in.DryRun, recipient: in.Recipient, request: request}, s.keyPair(ctx, *in.KeyPairSpec))
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsapi.GenerateDataKeyPairResponse{KeyId: new(d.key.ARN()), PrivateKeyCiphertextBlob: d.blob, PublicKey: d.public,
+		KeyPairSpec: in.KeyPairSpec, KeyMaterialId: d.materialID()}
+	out.PrivateKeyPlaintext, out.CiphertextForRecipient, err = to.deliver(d.plaintext)
+	return out, err
+}
+
+// GenerateDataKeyPairWithoutPlaintext makes a key pair and shows the private key
+// encrypted only.
+func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyPairWithoutPlaintextResponse, error) {
+	request, err := s.pairRequest(*in.KeyPairSpec)
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := s.dataKey(ctx, call, "GenerateDataKeyPairWithoutPlaintext", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext,
+		tokens: in.GrantTokens, dry: in.DryRun, request: request}, s.keyPair(ctx, *in.KeyPairSpec))
+	if err != nil {
+		return nil, err
+	}
+	clear(d.plaintext)
+	return &kmsapi.GenerateDataKeyPairWithoutPlaintextResponse{KeyId: new(d.key.ARN()), PrivateKeyCiphertextBlob: d.blob, PublicKey: d.public,
+		KeyPairSpec: in.KeyPairSpec, KeyMaterialId: d.materialID()}, nil
 }
 
 // GenerateRandom draws random bytes. It involves no key.
 func (s *Service) GenerateRandom(ctx context.Context, call *iam.Call, in *kmsapi.GenerateRandomRequest) (*kmsapi.GenerateRandomResponse, error) {
-	switch {
-	case in.NumberOfBytes == nil:
+	if in.NumberOfBytes == nil {
 		return nil, validation("NumberOfBytes is required.")
-	case in.CustomKeyStoreId != nil:
-		return nil, kmsapi.UnsupportedOperationException("Custom key stores are not supported.")
 	}
-	if err := unsupportedRecipient(in.Recipient); err != nil {
+	to, err := s.attest(call, in.Recipient)
+	if err != nil {
 		return nil, err
 	}
-	err := call.View(ctx, s.db, func(tx *store.Tx) error {
-		return allowed(tx, call, actions["GenerateRandom"], "*", &conditions{})
+	err = s.view(ctx, call, func(tx *store.Tx) error {
+		if err := allowed(tx, call, actions["GenerateRandom"], "*", &conditions{attested: to}); err != nil || in.CustomKeyStoreId == nil {
+			return err
+		}
+		if _, err := findKeyStore(tx, call, *in.CustomKeyStoreId); err != nil {
+			return err
+		}
+		return kmsapi.UnsupportedOperationException("") // only CloudHSM key stores draw random bytes
 	})
 	if err != nil {
 		return nil, err
 	}
 	b, err := material.Random(int(*in.NumberOfBytes))
-	return &kmsapi.GenerateRandomResponse{Plaintext: b}, err
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsapi.GenerateRandomResponse{}
+	out.Plaintext, out.CiphertextForRecipient, err = to.deliver(b)
+	return out, err
 }

@@ -100,17 +100,22 @@ func (s *Service) GetKeyPolicy(ctx context.Context, call *iam.Call, in *kmsapi.G
 		if model.Or(in.PolicyName, policyName) != policyName {
 			return kmsapi.NotFoundException("No such policy exists")
 		}
-		doc, err := policy.Parse([]byte(key.Policy))
-		if err != nil {
-			return err
-		}
-		if err := iam.RestorePrincipals(tx, doc, arn.Partition(key.Region)); err != nil {
-			return err
-		}
-		out.Policy = new(doc.String())
-		return nil
+		out.Policy, err = shownPolicy(tx, key)
+		return err
 	})
 	return out, err
+}
+
+// shownPolicy is the key policy as it is shown: principals by their ARNs.
+func shownPolicy(tx *store.Tx, key *Key) (*string, error) {
+	doc, err := policy.Parse([]byte(key.Policy))
+	if err != nil {
+		return nil, err
+	}
+	if err := iam.RestorePrincipals(tx, doc, arn.Partition(key.Region)); err != nil {
+		return nil, err
+	}
+	return new(doc.String()), nil
 }
 
 // PutKeyPolicy replaces the key policy, in any state of the key.

@@ -104,6 +104,9 @@ func viaAlias(tx *store.Tx, call *iam.Call, account, name string) (target, error
 		if account != call.Account() {
 			return target{account: account, arn: aliasARN, alias: name}, nil
 		}
+		if service := managedService(name); service != "" {
+			return target{}, &unmadeKey{service}
+		}
 		return target{}, noSuchAlias(aliasARN)
 	}
 	return t, err

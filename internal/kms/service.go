@@ -9,25 +9,43 @@ package kms
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/material"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/throttle"
+	"github.com/claviger/claviger/internal/xks"
 )
 
 // A Config says how to run a Service.
 type Config struct {
-	// DeletionSweep is how often keys past their waiting period are removed.
-	// Such keys do not exist for any caller, swept or not. Zero means every
-	// minute.
-	DeletionSweep time.Duration
+	// Sweep is how often what is due is looked for: deletions, rotations,
+	// expiries. What is due counts at once, swept or not, but for rotations.
+	// Zero means every minute.
+	Sweep time.Duration
 	// GrantDelay is how long a new grant serves only those who present its token.
 	// Zero: it serves at once.
 	GrantDelay time.Duration
-	// Log records what the sweep removes. It must be set for Run.
+	// Settling is how long a replica is Creating, and the keys of a changed primary
+	// Region are Updating. Zero: only the answer says so.
+	Settling time.Duration
+	// SM2 allows the key spec SM2.
+	SM2 bool
+	// Proxies are the external key store proxies that there are. Nil: none.
+	Proxies *xks.Dialer
+	// AttestationRoots are the roots of attestation documents. Nil: no document is
+	// accepted.
+	AttestationRoots *x509.CertPool
+	// Limits are the request quotas. Nil: there are none.
+	Limits *throttle.Limits
+	// Quotas are the resource quotas. Members that are zero are AWS's defaults.
+	Quotas Quotas
+	// Log records what the service does by itself. It must be set.
 	Log *audit.Log
 	// Logger is told what the sweep does. Nil means slog.Default.
 	Logger *slog.Logger
@@ -38,61 +56,52 @@ type Service struct {
 	db     *store.DB
 	config Config
 	usage  usage
+	slow   chan struct{} // one place for each key that may be generated slowly at once
 }
 
 // New makes the KMS API over db.
 func New(db *store.DB, c Config) *Service {
-	if c.DeletionSweep == 0 {
-		c.DeletionSweep = time.Minute
+	if c.Sweep == 0 {
+		c.Sweep = time.Minute
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Service{db: db, config: c, usage: usage{since: time.Now()}}
+	c.Quotas = c.Quotas.orDefaults()
+	return &Service{db: db, config: c, slow: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
 
-// Run removes keys whose waiting period is over until ctx ends.
+// Run does what is due until ctx ends: it removes keys whose waiting period is
+// over, rotates key material, forgets expired material and stores last uses.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(s.config.DeletionSweep)
+	tick := time.NewTicker(s.config.Sweep)
 	defer tick.Stop()
 	for {
-		if err := s.sweep(ctx, time.Now()); err != nil && !errors.Is(err, context.Canceled) {
-			s.config.Logger.Error("remove keys past their waiting period", "err", err)
+		err := errors.Join(s.sweep(ctx, time.Now()), s.usage.save(ctx, s.db, saveUse))
+		if err != nil && ctx.Err() == nil {
+			s.config.Logger.Error("do what is due", "err", err)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			if err := s.usage.save(context.WithoutCancel(ctx), s.db, 0); err != nil {
+				s.config.Logger.Error("store the last uses of keys", "err", err)
+			}
 			return
 		}
 	}
 }
 
-// A Material is the record of one key material.
-type Material struct {
-	ID    string
-	Bytes []byte
-
-	symmetric *material.Symmetric
-}
-
-func (m *Material) prepare() (err error) {
-	m.symmetric, err = material.NewSymmetric(m.ID, material.NewSecret(m.Bytes))
-	clear(m.Bytes)
-	m.Bytes = nil // from here on it is in the cipher alone
-	return err
-}
-
-var materialKind = store.Kind[Material]{Tag: 31, Name: "key material", Prepare: (*Material).prepare}
-
-func materialKey(k *Key, id string) string {
-	return "k/" + k.Region + "/" + k.Account + "/material/" + k.ID + "/" + id
-}
-
-// material returns the key's material with the given id, ready for use.
-func (k *Key) material(tx *store.Tx, id string) (*material.Symmetric, error) {
-	m, err := store.Get(tx, materialKind, materialKey(k, id))
-	if err != nil {
-		return nil, err
+// view runs a read for a call. If it asks for an AWS managed key that is not there
+// yet, the key is made first.
+func (s *Service) view(ctx context.Context, call *iam.Call, fn func(*store.Tx) error) error {
+	err := call.View(ctx, s.db, fn)
+	var missing *unmadeKey
+	if errors.As(err, &missing) {
+		if err := s.makeManaged(ctx, call, missing); err != nil {
+			return err
+		}
+		err = call.View(ctx, s.db, fn)
 	}
-	return m.symmetric, nil
+	return err
 }

@@ -1,8 +1,11 @@
 package kms
 
 import (
+	"time"
+
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // stateColumns are the key states, in the order of the rows of keyStates.
@@ -78,18 +81,22 @@ var stateTexts = map[string]string{
 
 // admits returns the fault with which the key's state refuses an operation.
 // What the table does not know is refused.
-func (k *Key) admits(operation string) error {
-	state := k.State
+func (k *Key) admits(tx *store.Tx, now time.Time, operation string) error {
+	state, err := k.state(tx, now)
+	if err != nil {
+		return err
+	}
+	column := state
 	if state == kmsapi.KeyStatePendingReplicaDeletion {
-		state = kmsapi.KeyStatePendingDeletion
+		column = kmsapi.KeyStatePendingDeletion
 	}
 	row, answer := keyStates[operation], byte('S')
 	for i, s := range stateColumns {
-		if s == state && i < len(row) {
+		if s == column && i < len(row) {
 			answer = row[i]
 		}
 	}
-	text := k.ARN() + " is " + stateTexts[k.State] + "."
+	text := k.ARN() + " is " + stateTexts[state] + "."
 	switch {
 	case answer == '.':
 		return nil

@@ -1,38 +1,133 @@
 package kms
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/store"
 )
 
-// A usage remembers when each key was last used, since this process started:
-// whatever happened before, no use older than that counts (condition-keys.md,
-// kms:TrailingDaysWithoutKeyUsage). So a key never looks more unused than it is.
+// A lastUse is when and how a key was last used successfully.
+type lastUse struct {
+	Region, Account, KeyID string
+	At                     time.Time
+	Operation              string
+	RequestID              string
+
+	saved time.Time // the last use that is stored
+}
+
+var lastUseKind = store.Kind[lastUse]{Tag: 40, Name: "last use of a key"}
+
+func lastUseKey(region, account, id string) string {
+	return "k/" + region + "/" + account + "/lastuse/" + id
+}
+
+// saveUse is how much newer a use must be than the stored one to be stored. A
+// crash forgets no more than that, so a key may look unused for this much longer.
+const saveUse = time.Hour
+
+// A usage remembers the last use of each key since this process started; the
+// store has those of before (kms:TrailingDaysWithoutKeyUsage, GetKeyLastUsage).
 // It is safe for concurrent use.
 type usage struct {
-	since time.Time // when tracking began
-	last  sync.Map  // key ARN to *atomic.Int64, Unix seconds; one entry for each key used
+	last sync.Map // key ARN to *atomic.Pointer[lastUse]; one entry for each key used
 }
 
 // note records a use.
-func (u *usage) note(k *Key, now time.Time) {
+func (u *usage) note(k *Key, operation string, call *iam.Call) {
 	last, ok := u.last.Load(k.ARN())
 	if !ok {
-		last, _ = u.last.LoadOrStore(k.ARN(), new(atomic.Int64))
+		last, _ = u.last.LoadOrStore(k.ARN(), new(atomic.Pointer[lastUse]))
 	}
-	last.(*atomic.Int64).Store(now.Unix())
+	p := last.(*atomic.Pointer[lastUse])
+	next := &lastUse{Region: k.Region, Account: k.Account, KeyID: k.ID, At: call.Now, Operation: operation, RequestID: call.RequestID}
+	if before := p.Load(); before != nil {
+		next.saved = before.saved
+	}
+	p.Store(next)
+}
+
+// of returns a key's last use; nil if none is known.
+func (u *usage) of(tx *store.Tx, k *Key) (*lastUse, error) {
+	if last, ok := u.last.Load(k.ARN()); ok {
+		return last.(*atomic.Pointer[lastUse]).Load(), nil
+	}
+	l, err := store.Get(tx, lastUseKind, lastUseKey(k.Region, k.Account, k.ID))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // trailingDays is how many whole days ago the key was last used; without a
-// recorded use, how long ago it was created or tracking began, the later.
-func (u *usage) trailingDays(k *Key, now time.Time) int {
+// recorded use, how long ago it was created.
+func (u *usage) trailingDays(tx *store.Tx, k *Key, now time.Time) (int, error) {
+	l, err := u.of(tx, k)
+	if err != nil {
+		return 0, err
+	}
 	from := k.Created
-	if u.since.After(from) {
-		from = u.since
+	if l != nil {
+		from = l.At
 	}
-	if last, ok := u.last.Load(k.ARN()); ok {
-		from = time.Unix(last.(*atomic.Int64).Load(), 0)
+	return int(now.Sub(from) / (24 * time.Hour)), nil
+}
+
+// save stores the uses that are newer than the stored ones by more than age.
+func (u *usage) save(ctx context.Context, db *store.DB, age time.Duration) error {
+	var due []*atomic.Pointer[lastUse]
+	u.last.Range(func(_, v any) bool {
+		p := v.(*atomic.Pointer[lastUse])
+		if l := p.Load(); l.At.Sub(l.saved) > age {
+			due = append(due, p)
+		}
+		return true
+	})
+	for some := range slices.Chunk(due, 500) {
+		err := db.Update(ctx, func(tx *store.Tx) error {
+			for _, p := range some {
+				l := *p.Load()
+				if err := store.Put(tx, lastUseKind, lastUseKey(l.Region, l.Account, l.KeyID), &l); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, p := range some {
+			before := p.Load()
+			after := *before
+			after.saved = after.At
+			p.CompareAndSwap(before, &after) // a use meanwhile is stored next time
+		}
 	}
-	return int(now.Sub(from) / (24 * time.Hour))
+	return nil
+}
+
+// GetKeyLastUsage shows when and how a key was last used.
+func (s *Service) GetKeyLastUsage(ctx context.Context, call *iam.Call, in *kmsapi.GetKeyLastUsageRequest) (*kmsapi.GetKeyLastUsageResponse, error) {
+	out := &kmsapi.GetKeyLastUsageResponse{KeyLastUsage: &kmsapi.KeyLastUsageData{}}
+	err := s.view(ctx, call, func(tx *store.Tx) error {
+		key, err := managed(tx, call, "GetKeyLastUsage", *in.KeyId, noAlias, &conditions{})
+		if err != nil {
+			return err
+		}
+		out.KeyId, out.KeyCreationDate, out.TrackingStartDate = new(key.ARN()), model.At(key.Created), model.At(key.Created)
+		l, err := s.usage.of(tx, key)
+		if err == nil && l != nil {
+			out.KeyLastUsage = &kmsapi.KeyLastUsageData{Operation: &l.Operation, Timestamp: model.At(l.At), KmsRequestId: &l.RequestID}
+		}
+		return err
+	})
+	return out, err
 }

@@ -19,10 +19,20 @@ import (
 //	80…     AES-256-GCM ciphertext and tag
 //
 // Everything before the nonce, then the encryption context, is associated data.
+//
+// Version 2 is of a key in an external key store, which encrypts what would be
+// nonce, ciphertext and tag here once more:
+//
+//	56      length of the initialization vector, then it
+//	        the authentication tag, 16 bytes
+//	        length of the key store's metadata, then it
+//	        the key store's ciphertext
 const (
-	blobVersion = 1
-	flagMRK     = 1
-	headerSize  = 56
+	blobVersion    = 1
+	outsideVersion = 2
+	flagMRK        = 1
+	headerSize     = 56
+	outsideTag     = 16
 )
 
 // ErrBlob reports a text that is no ciphertext blob of a symmetric key.
@@ -41,15 +51,25 @@ type Blob struct {
 	MaterialID string
 
 	header, sealed []byte
+	outer          *Outer
 }
 
-func (o Owner) header(materialID string) (h [headerSize]byte, err error) {
+// An Outer is what an external key store made of the inner ciphertext.
+type Outer struct {
+	IV, Tag, Metadata, Ciphertext []byte
+}
+
+// Outside returns what an external key store has to decrypt first; nil for a
+// blob of a key that is here.
+func (b *Blob) Outside() *Outer { return b.outer }
+
+func (o Owner) header(version byte, materialID string) (h [headerSize]byte, err error) {
 	account, err := strconv.ParseUint(o.Account, 10, 48)
 	if err != nil {
 		return h, err
 	}
 	id, mrk := strings.CutPrefix(o.KeyID, "mrk-")
-	h[0] = blobVersion
+	h[0] = version
 	if mrk {
 		h[1] = flagMRK
 	}
@@ -65,7 +85,7 @@ func (o Owner) header(materialID string) (h [headerSize]byte, err error) {
 
 // ParseBlob reads a blob's header. It does not copy b.
 func ParseBlob(b []byte) (*Blob, error) {
-	if len(b) < headerSize+NonceSize+Overhead || b[0] != blobVersion || b[1]&^flagMRK != 0 {
+	if len(b) < headerSize+NonceSize+Overhead || b[0] != blobVersion && b[0] != outsideVersion || b[1]&^flagMRK != 0 {
 		return nil, ErrBlob
 	}
 	account := binary.BigEndian.Uint64(append([]byte{0, 0}, b[2:8]...))
@@ -79,5 +99,45 @@ func ParseBlob(b []byte) (*Blob, error) {
 	} else {
 		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
 	}
-	return &Blob{Owner{text, id}, hex.EncodeToString(b[24:56]), b[:headerSize], b[headerSize:]}, nil
+	blob := &Blob{Owner: Owner{text, id}, MaterialID: hex.EncodeToString(b[24:56]), header: b[:headerSize], sealed: b[headerSize:]}
+	if b[0] == outsideVersion {
+		blob.outer = parseOuter(blob.sealed)
+		if blob.outer == nil {
+			return nil, ErrBlob
+		}
+	}
+	return blob, nil
+}
+
+func parseOuter(b []byte) *Outer {
+	var o Outer
+	var ok bool
+	if o.IV, b, ok = cutLengthed(b); !ok || len(b) < outsideTag {
+		return nil
+	}
+	o.Tag, b = b[:outsideTag], b[outsideTag:]
+	if o.Metadata, o.Ciphertext, ok = cutLengthed(b); !ok || len(o.Ciphertext) == 0 {
+		return nil
+	}
+	return &o
+}
+
+func cutLengthed(b []byte) (part, rest []byte, ok bool) {
+	if len(b) == 0 || len(b)-1 < int(b[0]) {
+		return nil, nil, false
+	}
+	return b[1 : 1+b[0]], b[1+b[0]:], true
+}
+
+// Wrap makes the blob of an inner ciphertext that an external key store has
+// encrypted. Initialization vector and metadata have at most 255 bytes, the tag 16.
+func (o Owner) Wrap(materialID string, outer *Outer) ([]byte, error) {
+	header, err := o.header(outsideVersion, materialID)
+	if err != nil || len(outer.IV) > 255 || len(outer.Metadata) > 255 || len(outer.Tag) != outsideTag {
+		return nil, errors.Join(ErrBlob, err)
+	}
+	b := append(header[:], byte(len(outer.IV)))
+	b = append(append(b, outer.IV...), outer.Tag...)
+	b = append(append(b, byte(len(outer.Metadata))), outer.Metadata...)
+	return append(b, outer.Ciphertext...), nil
 }

@@ -17,8 +17,8 @@ type MAC struct {
 // MaxMACKey is the longest HMAC key material, in bytes.
 const MaxMACKey = 128
 
-// macSize is the output of a key spec such as HMAC_256, in bytes; 0 if it is none.
-func macSize(spec string) int {
+// MACSize is the output of a key spec such as HMAC_256, in bytes; 0 if it is none.
+func MACSize(spec string) int {
 	n, _ := strconv.Atoi(strings.TrimPrefix(spec, "HMAC_"))
 	switch n {
 	case 224, 256, 384, 512:
@@ -32,7 +32,7 @@ func macSize(spec string) int {
 func NewMAC(spec string, s Secret) (*MAC, error) {
 	m := &MAC{hash: hashOf(strings.Replace(spec, "HMAC_", "HMAC_SHA_", 1))}
 	err := s.Use(func(key []byte) error {
-		if n := macSize(spec); n == 0 || len(key) < n || len(key) > MaxMACKey {
+		if n := MACSize(spec); n == 0 || len(key) < n || len(key) > MaxMACKey {
 			return ErrSpec
 		}
 		m.key = append([]byte(nil), key...)

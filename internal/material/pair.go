@@ -242,3 +242,26 @@ func sum(h hash.Hash, message []byte) []byte {
 	h.Write(message)
 	return h.Sum(nil)
 }
+
+// CheckMessage refuses a message that an algorithm cannot sign in that form,
+// without a key: ErrForm, ErrDigest, ErrAlgorithm.
+func CheckMessage(algorithm, form string, message []byte) error {
+	switch {
+	case algorithm == edPure || algorithm == edPrehashed:
+		_, _, err := edPair{}.prepare(algorithm, form, message)
+		return err
+	case algorithm == "ML_DSA_SHAKE_256":
+		return checkMLDSA(algorithm, form, message)
+	case algorithm == "SM2DSA":
+		return checkSM2(form, message)
+	}
+	h := hashOf(algorithm)
+	switch {
+	case h == 0:
+		return ErrAlgorithm
+	case form == Raw:
+		return nil
+	}
+	_, err := digest(h, form, message)
+	return err
+}

@@ -38,32 +38,41 @@ func parseSM2(der []byte) (any, []byte, error) {
 // sm3Size is the length of an SM3 digest in bytes.
 const sm3Size = 32
 
+func checkSM2(form string, message []byte) error {
+	switch {
+	case form != Raw && form != Digest:
+		return ErrForm
+	case form == Digest && len(message) != sm3Size:
+		return ErrDigest
+	default:
+		return nil
+	}
+}
+
 func (p sm2Pair) sign(algorithm, form string, message []byte) ([]byte, error) {
 	if algorithm != "SM2DSA" {
 		return nil, ErrAlgorithm
 	}
-	switch {
-	case form == Raw:
+	if err := checkSM2(form, message); err != nil {
+		return nil, err
+	}
+	if form == Raw {
 		return p.key.SignWithSM2(rand.Reader, nil, message)
-	case form != Digest:
-		return nil, ErrForm
-	case len(message) != sm3Size:
-		return nil, ErrDigest
 	}
 	return sm2.SignASN1(rand.Reader, p.key, message, nil)
 }
 
 func (p sm2Pair) verify(algorithm, form string, message, signature []byte) error {
+	if algorithm != "SM2DSA" {
+		return ErrAlgorithm
+	}
+	err := checkSM2(form, message)
 	valid := false
 	switch {
-	case algorithm != "SM2DSA":
-		return ErrAlgorithm
+	case err != nil:
+		return err
 	case form == Raw:
 		valid = sm2.VerifyASN1WithSM2(&p.key.PublicKey, nil, message, signature)
-	case form != Digest:
-		return ErrForm
-	case len(message) != sm3Size:
-		return ErrDigest
 	default:
 		valid = sm2.VerifyASN1(&p.key.PublicKey, message, signature)
 	}

@@ -49,7 +49,7 @@ func NewSymmetric(id string, s Secret) (*Symmetric, error) {
 // Encrypt makes the ciphertext blob of a plaintext for the key that owner
 // names. The encryption context is authenticated and not part of the blob.
 func (m *Symmetric) Encrypt(owner Owner, plaintext []byte, context map[string]string) ([]byte, error) {
-	header, err := owner.header(m.ID)
+	header, err := owner.header(blobVersion, m.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +61,28 @@ func (m *Symmetric) Encrypt(owner Owner, plaintext []byte, context map[string]st
 // Decrypt opens a blob. Another key, material or encryption context and every
 // damage are ErrOpen alike.
 func (m *Symmetric) Decrypt(b *Blob, context map[string]string) ([]byte, error) {
-	if b.MaterialID != m.ID {
+	if b.MaterialID != m.ID || b.outer != nil {
 		return nil, ErrOpen
 	}
 	return m.aead.Open(b.sealed, associated(b.header, context))
+}
+
+// EncryptInner makes the inner ciphertext of a key in an external key store,
+// which has to be encrypted there and then wrapped.
+func (m *Symmetric) EncryptInner(owner Owner, plaintext []byte, context map[string]string) ([]byte, error) {
+	header, err := owner.header(outsideVersion, m.ID)
+	if err != nil {
+		return nil, err
+	}
+	return m.aead.Seal(nil, plaintext, associated(header[:], context))
+}
+
+// DecryptInner opens the inner ciphertext that an external key store decrypted.
+func (m *Symmetric) DecryptInner(b *Blob, inner []byte, context map[string]string) ([]byte, error) {
+	if b.MaterialID != m.ID {
+		return nil, ErrOpen
+	}
+	return m.aead.Open(inner, associated(b.header, context))
 }
 
 // associated encodes header and encryption context injectively: the pairs

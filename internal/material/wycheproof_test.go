@@ -186,7 +186,7 @@ func TestWycheproofMAC(t *testing.T) {
 	} {
 		vectors(t, file, func(g *vectorGroup, v *vector) error {
 			m, err := NewMAC(spec, NewSecret(v.Key))
-			if g.TagSize != 8*macSize(spec) || err != nil {
+			if g.TagSize != 8*MACSize(spec) || err != nil {
 				return errOther // truncated, or too short a key for KMS
 			}
 			if !m.Verify(v.Msg, v.Tag) {

@@ -39,6 +39,9 @@ func (w *World) Input(c Claim) (in any, ok bool) {
 	set("DryRunModifiers", []string{kmsapi.DryRunModifierTypeIgnoreCiphertext})
 	set("NumberOfBytes", new(int32(16)))
 	set("Description", new("described"))
+	for member, value := range required {
+		set(member, value)
+	}
 	for _, extra := range extras(w, c) {
 		set(extra.member, extra.value)
 	}
@@ -59,6 +62,26 @@ func (w *World) Input(c Claim) (in any, ok bool) {
 		complete(grant)
 	}
 	return v.Interface(), true
+}
+
+// required are members that single operations insist on, and that are not what
+// claims are about.
+var required = map[string]any{
+	"SigningAlgorithm": new(kmsapi.SigningAlgorithmSpecEcdsaSha256), "Message": []byte("x"), "Signature": []byte("x"),
+	"MacAlgorithm": new(kmsapi.MacAlgorithmSpecHmacSha256), "Mac": []byte("x"),
+	"KeyAgreementAlgorithm": new(kmsapi.KeyAgreementAlgorithmSpecEcdh), "PublicKey": []byte("x"),
+	"EncapsulationAlgorithm": new(kmsapi.EncapsulationAlgorithmSpecMlKem), "SharedSecretCiphertextBlob": []byte("x"),
+	"KeyPairSpec": new(kmsapi.DataKeyPairSpecEccNistP256), "WrappingAlgorithm": new(kmsapi.AlgorithmSpecRsaesOaepSha256),
+	"WrappingKeySpec": new(kmsapi.WrappingKeySpecRsa2048), "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"),
+	"ReplicaRegion": new("eu-west-1"), "PrimaryRegion": new("eu-west-1"), "CustomKeyStoreName": new("store"),
+}
+
+// parameters are the members of requests that condition keys are the values of.
+var parameters = map[policy.KeyID]string{
+	policy.KeyKMSSigningAlgorithm: "SigningAlgorithm", policy.KeyKMSMessageType: "MessageType", policy.KeyKMSMacAlgorithm: "MacAlgorithm",
+	policy.KeyKMSKeyAgreementAlgorithm: "KeyAgreementAlgorithm", policy.KeyKMSDataKeyPairSpec: "KeyPairSpec",
+	policy.KeyKMSWrappingAlgorithm: "WrappingAlgorithm", policy.KeyKMSWrappingKeySpec: "WrappingKeySpec",
+	policy.KeyKMSExpirationModel: "ExpirationModel", policy.KeyKMSReplicaRegion: "ReplicaRegion", policy.KeyKMSPrimaryRegion: "PrimaryRegion",
 }
 
 // callable reports whether the claim's caller can say what the claim says about
@@ -148,6 +171,16 @@ func express(v reflect.Value, u Pair) bool {
 		member("Tags").Set(reflect.Append(member("Tags"), reflect.ValueOf(tag)))
 	case key.ID == policy.KeyTagKeys && member("TagKeys").IsValid():
 		member("TagKeys").Set(reflect.Append(member("TagKeys"), reflect.ValueOf(u.Value)))
+	case parameters[key.ID] != "" && member(parameters[key.ID]).IsValid():
+		member(parameters[key.ID]).Set(reflect.ValueOf(&u.Value))
+	case key.ID == policy.KeyKMSRotationPeriodInDays && member("RotationPeriodInDays").IsValid():
+		n, err := strconv.Atoi(u.Value)
+		member("RotationPeriodInDays").Set(reflect.ValueOf(new(int32(n))))
+		return err == nil
+	case key.ID == policy.KeyKMSValidTo && member("ValidTo").IsValid():
+		n, err := strconv.ParseInt(u.Value, 10, 64)
+		member("ValidTo").Set(reflect.ValueOf(model.At(time.Unix(n, 0))))
+		return err == nil
 	case key.ID == policy.KeyKMSScheduleKeyDeletionPendingWindowInDays && member("PendingWindowInDays").IsValid():
 		n, err := strconv.Atoi(u.Value)
 		member("PendingWindowInDays").Set(reflect.ValueOf(new(int32(n))))

@@ -62,8 +62,8 @@ type Config struct {
 	AuditSyncAlways bool
 	// Services may call as service principals and forward requests.
 	Services []iam.ServiceCredential
-	// GrantDelay is how long a new grant serves only those who present its token.
-	GrantDelay time.Duration
+	// KMS says how the KMS service runs. Its Log and Logger are set here.
+	KMS kms.Config
 	// Logger is told what operators need to know. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -102,7 +102,8 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		return nil, errors.Join(err, log.Close(), db.Close())
 	}
 	directory := iam.NewDirectory(db, c.Services...)
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, kms.Config{GrantDelay: c.GrantDelay, Log: log, Logger: c.Logger})}
+	c.KMS.Log, c.KMS.Logger = log, c.Logger
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS)}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Logger: c.Logger})

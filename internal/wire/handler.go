@@ -278,6 +278,9 @@ func (s *Server) run(x *exchange) error {
 	}
 	call.Entry = s.config.Log.Begin(record(x, call))
 	var out any
+	if err == nil && x.service.admit != nil {
+		err = x.service.admit(call, x.operation.name)
+	}
 	if err == nil {
 		out, err = x.operation.run(x.r.Context(), call, x.decode)
 	}

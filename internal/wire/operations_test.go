@@ -54,25 +54,9 @@ func TestEveryOperationRefusesStrangers(t *testing.T) {
 	key := c.must(root, "CreateKey", `{}`, "Arn")
 	c.must(root, "CreateAlias", `{"AliasName":"alias/blue","TargetKeyId":"`+key+`"}`, "")
 	blob := c.must(root, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"eA=="}`, "CiphertextBlob")
-	bodies := map[string]string{
-		"CreateKey": `{}`, "ListKeys": `{}`, "ListAliases": `{}`, "GenerateRandom": `{"NumberOfBytes":1}`, "Decrypt": `{"CiphertextBlob":"` + blob + `"}`,
-		"ReEncrypt":   `{"CiphertextBlob":"` + blob + `","DestinationKeyId":"` + key + `"}`,
-		"CreateAlias": `{"AliasName":"alias/red","TargetKeyId":"` + key + `"}`, "UpdateAlias": `{"AliasName":"alias/blue","TargetKeyId":"` + key + `"}`,
-		"DeleteAlias": `{"AliasName":"alias/blue"}`, "Encrypt": `{"KeyId":"` + key + `","Plaintext":"eA=="}`,
-		"GenerateDataKey": `{"KeyId":"` + key + `","KeySpec":"AES_256"}`, "GenerateDataKeyWithoutPlaintext": `{"KeyId":"` + key + `","KeySpec":"AES_256"}`,
-		"PutKeyPolicy": `{"KeyId":"` + key + `","Policy":"{}"}`, "TagResource": `{"KeyId":"` + key + `","Tags":[]}`, "UntagResource": `{"KeyId":"` + key + `","TagKeys":[]}`,
-		"UpdateKeyDescription": `{"KeyId":"` + key + `","Description":""}`,
-		"CreateGrant":          `{"KeyId":"` + key + `","GranteePrincipal":"arn:aws:iam::111122223333:user/alice","Operations":["Decrypt"]}`,
-		"ListRetirableGrants":  `{"RetiringPrincipal":"arn:aws:iam::111122223333:user/alice"}`,
-		"RetireGrant":          `{"KeyId":"` + key + `","GrantId":"` + strings.Repeat("a", 64) + `"}`,
-		"RevokeGrant":          `{"KeyId":"` + key + `","GrantId":"` + strings.Repeat("a", 64) + `"}`,
-	}
 	before := c.srv.Revision()
 	for _, name := range wire.Operations()[0].Done {
-		body, ok := bodies[name]
-		if !ok {
-			body = `{"KeyId":"` + key + `"}`
-		}
+		body := request(name, key, blob)
 		status, text := c.call(alice, name, body)
 		if status != 400 || find(text, "__type") != "AccessDeniedException" || !strings.Contains(text, "because no identity-based policy allows the kms:") {
 			t.Errorf("%s: %d %s", name, status, text)
@@ -80,6 +64,47 @@ func TestEveryOperationRefusesStrangers(t *testing.T) {
 	}
 	if after := c.srv.Revision(); after != before {
 		t.Errorf("refused requests changed something: revision %d, was %d", after, before)
+	}
+}
+
+// members are what each operation needs besides KeyId, in JSON.
+var members = map[string]string{
+	"CreateAlias": `"AliasName":"alias/red","TargetKeyId":"<key>"`, "UpdateAlias": `"AliasName":"alias/blue","TargetKeyId":"<key>"`,
+	"DeleteAlias": `"AliasName":"alias/blue"`, "CreateKey": ``, "ListKeys": ``, "ListAliases": ``, "GenerateRandom": `"NumberOfBytes":1`,
+	"Decrypt": `"CiphertextBlob":"<blob>"`, "ReEncrypt": `"CiphertextBlob":"<blob>","DestinationKeyId":"<key>"`, "Encrypt": `"Plaintext":"eA=="`,
+	"GenerateDataKey": `"KeySpec":"AES_256"`, "GenerateDataKeyWithoutPlaintext": `"KeySpec":"AES_256"`,
+	"GenerateDataKeyPair": `"KeyPairSpec":"ECC_NIST_P256"`, "GenerateDataKeyPairWithoutPlaintext": `"KeyPairSpec":"ECC_NIST_P256"`,
+	"PutKeyPolicy": `"Policy":"{}"`, "TagResource": `"Tags":[]`, "UntagResource": `"TagKeys":[]`, "UpdateKeyDescription": `"Description":""`,
+	"CreateGrant":         `"GranteePrincipal":"arn:aws:iam::111122223333:root","Operations":["DescribeKey"]`,
+	"ListRetirableGrants": `"RetiringPrincipal":"arn:aws:iam::111122223333:root"`,
+	"RetireGrant":         `"GrantId":"` + noGrant + `"`, "RevokeGrant": `"GrantId":"` + noGrant + `"`,
+	"Sign": `"Message":"eA==","SigningAlgorithm":"<signing>"`, "Verify": `"Message":"eA==","Signature":"eA==","SigningAlgorithm":"<signing>"`,
+	"GenerateMac": `"Message":"eA==","MacAlgorithm":"HMAC_SHA_256"`, "VerifyMac": `"Message":"eA==","Mac":"eA==","MacAlgorithm":"HMAC_SHA_256"`,
+	"DeriveSharedSecret": `"KeyAgreementAlgorithm":"ECDH","PublicKey":"eA=="`,
+	"Encapsulate":        `"EncapsulationAlgorithm":"ML_KEM"`, "Decapsulate": `"EncapsulationAlgorithm":"ML_KEM","SharedSecretCiphertextBlob":"eA=="`,
+	"GetParametersForImport": `"WrappingAlgorithm":"<wrapping>","WrappingKeySpec":"RSA_2048"`,
+	"ImportKeyMaterial":      `"ImportToken":"eA==","EncryptedKeyMaterial":"eA==","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE"`,
+	"ReplicateKey":           `"ReplicaRegion":"eu-west-1"`, "UpdatePrimaryRegion": `"PrimaryRegion":"ap-south-1"`,
+	"CreateCustomKeyStore": `"CustomKeyStoreName":"s"`, "ConnectCustomKeyStore": `"CustomKeyStoreId":"cks-1"`, "DeleteCustomKeyStore": `"CustomKeyStoreId":"cks-1"`,
+	"DisconnectCustomKeyStore": `"CustomKeyStoreId":"cks-1"`, "UpdateCustomKeyStore": `"CustomKeyStoreId":"cks-1"`, "DescribeCustomKeyStores": ``,
+}
+
+// keyless are the operations without the member KeyId, or that go without it.
+var keyless = []string{"CreateAlias", "UpdateAlias", "DeleteAlias", "CreateKey", "ListKeys", "ListAliases", "GenerateRandom", "Decrypt", "ReEncrypt",
+	"ListRetirableGrants", "CreateCustomKeyStore", "ConnectCustomKeyStore", "DeleteCustomKeyStore", "DisconnectCustomKeyStore", "UpdateCustomKeyStore", "DescribeCustomKeyStores"}
+
+const noGrant = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// request is a request of an operation on a key that the API accepts.
+func request(operation, key, blob string) string {
+	body := strings.NewReplacer("<key>", key, "<blob>", blob, "<signing>", "ECDSA_SHA_256", "<wrapping>", "RSAES_OAEP_SHA_256").Replace(members[operation])
+	switch {
+	case slices.Contains(keyless, operation):
+		return "{" + body + "}"
+	case body == "":
+		return `{"KeyId":"` + key + `"}`
+	default:
+		return `{"KeyId":"` + key + `",` + body + "}"
 	}
 }
 

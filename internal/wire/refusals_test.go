@@ -236,10 +236,8 @@ func TestRefusals(t *testing.T) {
 		{"number out of range", root, "GenerateRandom", `{"NumberOfBytes":1025}`, validation("1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024")},
 		{"GenerateRandom without a number", root, "GenerateRandom", `{}`, validation("NumberOfBytes is required.")},
 		{"data key of no size", root, "GenerateDataKey", `{"KeyId":"` + id + `"}`, validation("Please specify either number of bytes or key spec.")},
-		{"an operation there is not yet", root, "Sign", `{"KeyId":"` + id + `"}`, `{"__type":"UnsupportedOperationException","message":"Sign is not supported."}`},
-		{"a member there is not yet", root, "Decrypt", `{"CiphertextBlob":"` + blob + `","Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"eA=="}}`,
-			`{"__type":"UnsupportedOperationException","message":"Recipient is not supported."}`},
-		{"a key spec there is not yet", root, "CreateKey", `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`, `{"__type":"UnsupportedOperationException","message":"KeySpec RSA_2048 is not supported."}`},
+		{"an attestation document that is none", root, "Decrypt", `{"CiphertextBlob":"` + blob + `","Recipient":{"KeyEncryptionAlgorithm":"RSAES_OAEP_SHA_256","AttestationDocument":"eA=="}}`,
+			validation("The attestation document is not valid.")},
 		{"grant token of no grant", root, "Encrypt", `{"KeyId":"` + id + `","Plaintext":"eA==","GrantTokens":["x"]}`, `{"__type":"InvalidGrantTokenException"}`},
 
 		{"not a key id", root, "DescribeKey", `{"KeyId":"blue"}`, `{"__type":"NotFoundException","message":"Invalid keyId 'blue'"}`},

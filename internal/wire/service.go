@@ -28,6 +28,8 @@ type service struct {
 	internal     string   // the fault for our own failures
 	known        []string // every operation of the model
 	operations   map[string]*operation
+	// admit counts a request against its quota; nil: there are none.
+	admit func(call *iam.Call, operation string) error
 }
 
 // An operation is one row of a service's table.
@@ -42,7 +44,7 @@ type operation struct {
 // services builds the tables.
 func services(c Config) []*service {
 	all := []*service{
-		{name: "kms", protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS)},
+		{name: "kms", protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS), admit: c.KMS.Admit},
 		{name: "iam", protocol: queryProtocol, namespace: iamapi.Namespace, version: iamapi.Version, internal: "ServiceFailure", known: iamapi.Operations, operations: iamOperations(c.IAM)},
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},

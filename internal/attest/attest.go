@@ -1,0 +1,189 @@
+// Package attest reads attestation documents of Nitro Enclaves and NitroTPM: who
+// vouches for which measurements of what runs there, and the public key that
+// only it can use. It encrypts for that key.
+package attest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// ErrDocument reports a document that does not prove anything.
+var ErrDocument = errors.New("attest: not a valid attestation document")
+
+// A Document is a verified attestation document.
+type Document struct {
+	ModuleID string
+	// Measurements are platform configuration registers in lower-case hexadecimal,
+	// by the names that condition keys have for them: PCR0, ImageSha384,
+	// NitroTPMPCR4.
+	Measurements map[string]string
+
+	public *rsa.PublicKey
+	spki   []byte
+}
+
+// message is a COSE_Sign1 (RFC 9052).
+type message struct {
+	_           struct{} `cbor:",toarray"`
+	Protected   []byte
+	Unprotected map[any]any
+	Payload     []byte
+	Signature   []byte
+}
+
+// payload is what the document says ("Verifying the root of trust", Nitro Enclaves
+// documentation; the CDDL of NitroTPM).
+type payload struct {
+	ModuleID    string         `cbor:"module_id"`
+	Timestamp   uint64         `cbor:"timestamp"` // milliseconds
+	Digest      string         `cbor:"digest"`
+	PCRs        map[int][]byte `cbor:"pcrs"`
+	TPMPCRs     map[int][]byte `cbor:"nitrotpm_pcrs"`
+	Certificate []byte         `cbor:"certificate"`
+	CABundle    [][]byte       `cbor:"cabundle"`
+	PublicKey   []byte         `cbor:"public_key"`
+}
+
+const (
+	sign1Tag  = 18
+	es384     = -35
+	maxChain  = 10
+	maxSkew   = 5 * time.Minute
+	rsaMin    = 2048 // bits of the public key
+	rsaMax    = 4096
+	scalarLen = 48 // bytes of half a signature
+)
+
+var decoding = func() cbor.DecMode {
+	m, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 8, MaxArrayElements: 64, MaxMapPairs: 64, TagsMd: cbor.TagsAllowed,
+	}.DecMode()
+	if err != nil {
+		panic(err) // constants
+	}
+	return m
+}()
+
+// Verify reads a document: a COSE signature by a certificate that leads to one
+// of the roots and is valid now. A document without a public key is good for
+// nothing here and is refused too.
+func Verify(document []byte, roots *x509.CertPool, now time.Time) (*Document, error) {
+	d, err := verify(document, roots, now)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDocument, err)
+	}
+	return d, nil
+}
+
+func verify(document []byte, roots *x509.CertPool, now time.Time) (*Document, error) {
+	if len(document) > 0 && document[0] == 0xc0|sign1Tag {
+		document = document[1:]
+	}
+	var m message
+	if err := decoding.Unmarshal(document, &m); err != nil {
+		return nil, err
+	}
+	var p payload
+	if err := decoding.Unmarshal(m.Payload, &p); err != nil {
+		return nil, err
+	}
+	if roots == nil {
+		return nil, errors.New("no roots are configured")
+	}
+	leaf, err := chain(&p, roots, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.verify(leaf); err != nil {
+		return nil, err
+	}
+	if made := time.UnixMilli(int64(p.Timestamp)); p.ModuleID == "" || p.Digest != "SHA384" || made.After(now.Add(maxSkew)) {
+		return nil, errors.New("module, digest or time is wrong")
+	}
+	d := &Document{ModuleID: p.ModuleID, Measurements: map[string]string{}, spki: p.PublicKey}
+	for prefix, pcrs := range map[string]map[int][]byte{"PCR": p.PCRs, "NitroTPMPCR": p.TPMPCRs} {
+		for i, v := range pcrs {
+			if i < 0 || i > 31 || len(v) != 32 && len(v) != 48 && len(v) != 64 {
+				return nil, errors.New("a register is wrong")
+			}
+			d.Measurements[prefix+strconv.Itoa(i)] = hex.EncodeToString(v)
+		}
+	}
+	if image, ok := d.Measurements["PCR0"]; ok {
+		d.Measurements["ImageSha384"] = image
+	}
+	return d, d.readKey()
+}
+
+// chain verifies the document's certificates.
+func chain(p *payload, roots *x509.CertPool, now time.Time) (*x509.Certificate, error) {
+	if len(p.CABundle) > maxChain {
+		return nil, errors.New("too many certificates")
+	}
+	leaf, err := x509.ParseCertificate(p.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	between := x509.NewCertPool()
+	for _, der := range p.CABundle {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		between.AddCert(c)
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return leaf, err
+}
+
+// verify checks the signature: ECDSA with P-384 and SHA-384, the only kind there is.
+func (m *message) verify(by *x509.Certificate) error {
+	var protected map[int]int
+	if err := decoding.Unmarshal(m.Protected, &protected); err != nil {
+		return err
+	}
+	key, ok := by.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P384() || len(protected) != 1 || protected[1] != es384 || len(m.Signature) != 2*scalarLen {
+		return errors.New("the signature is of another kind")
+	}
+	signed, err := cbor.Marshal([]any{"Signature1", m.Protected, []byte{}, m.Payload})
+	if err != nil {
+		return err
+	}
+	digest := sha512.Sum384(signed)
+	r, s := new(big.Int).SetBytes(m.Signature[:scalarLen]), new(big.Int).SetBytes(m.Signature[scalarLen:])
+	if !ecdsa.Verify(key, digest[:], r, s) {
+		return errors.New("the signature does not verify")
+	}
+	return nil
+}
+
+func (d *Document) readKey() error {
+	parsed, err := x509.ParsePKIXPublicKey(d.spki)
+	if err != nil {
+		return errors.New("there is no public key")
+	}
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok || key.N.BitLen() < rsaMin || key.N.BitLen() > rsaMax {
+		return errors.New("the public key is no RSA key of 2048 to 4096 bits")
+	}
+	again, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(again, d.spki) {
+		return errors.New("the public key is not DER")
+	}
+	d.public = key
+	return nil
+}
