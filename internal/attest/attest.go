@@ -20,8 +20,12 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// ErrDocument reports a document that does not prove anything.
-var ErrDocument = errors.New("attest: not a valid attestation document")
+// ErrDocument reports a document that does not prove anything. It is ErrNoKey too
+// if all that is missing is a public key of the right kind.
+var (
+	ErrDocument = errors.New("attest: not a valid attestation document")
+	ErrNoKey    = errors.New("attest: no RSA public key of 2048 to 4096 bits")
+)
 
 // A Document is a verified attestation document.
 type Document struct {
@@ -173,16 +177,13 @@ func (m *message) verify(by *x509.Certificate) error {
 
 func (d *Document) readKey() error {
 	parsed, err := x509.ParsePKIXPublicKey(d.spki)
-	if err != nil {
-		return errors.New("there is no public key")
-	}
 	key, ok := parsed.(*rsa.PublicKey)
-	if !ok || key.N.BitLen() < rsaMin || key.N.BitLen() > rsaMax {
-		return errors.New("the public key is no RSA key of 2048 to 4096 bits")
+	if err != nil || !ok || key.N.BitLen() < rsaMin || key.N.BitLen() > rsaMax {
+		return ErrNoKey
 	}
 	again, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil || !bytes.Equal(again, d.spki) {
-		return errors.New("the public key is not DER")
+		return ErrNoKey // not DER
 	}
 	d.public = key
 	return nil

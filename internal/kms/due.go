@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 	"uuid"
 
@@ -45,41 +47,51 @@ func (d *due) key(tx *store.Tx) (*Key, error) {
 	return k, err
 }
 
-// sweep does what is due. One thing that cannot be done does not keep the others.
-func (s *Service) sweep(ctx context.Context, now time.Time) error {
-	return errors.Join(
-		s.sweepList(ctx, deletionDue, now, s.remove),
-		s.sweepList(ctx, rotationDue, now, s.inTransaction(s.rotateDue)),
-		s.sweepList(ctx, expiryDue, now, s.inTransaction(s.expireDue)),
-	)
+// sweep does what is due, and returns when the next thing is; the zero time if
+// nothing is planned. One thing that cannot be done does not keep the others.
+func (s *Service) sweep(ctx context.Context, now time.Time) (next time.Time, err error) {
+	for list, do := range map[string]func(context.Context, store.Entry[due], time.Time) error{
+		deletionDue: s.remove, rotationDue: s.inTransaction(s.rotateDue), expiryDue: s.inTransaction(s.expireDue),
+	} {
+		at, failed := s.sweepList(ctx, list, now, do)
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+		err = errors.Join(err, failed)
+	}
+	return next, err
 }
 
-func (s *Service) sweepList(ctx context.Context, list string, now time.Time, do func(context.Context, store.Entry[due], time.Time) error) error {
+func (s *Service) sweepList(ctx context.Context, list string, now time.Time, do func(context.Context, store.Entry[due], time.Time) error) (next time.Time, err error) {
 	const batch = 100
-	var failed []error
 	after := list
 	for {
-		var ripe []store.Entry[due]
-		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			ripe, err = store.List(tx, dueKind, list, after, batch)
+		var planned []store.Entry[due]
+		failed := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			planned, err = store.List(tx, dueKind, list, after, batch)
 			return err
 		})
-		if err != nil {
-			return errors.Join(append(failed, err)...)
+		if failed != nil {
+			return next, errors.Join(err, failed)
 		}
-		for _, e := range ripe {
-			if e.Key >= fmt.Sprintf("%s%012d", list, now.Unix()+1) {
-				return errors.Join(failed...)
+		for _, e := range planned {
+			if at := dueAt(list, e.Key); at.After(now) {
+				return at, err
 			}
 			after = e.Key
-			if err := do(ctx, e, now); err != nil {
-				failed = append(failed, err)
-			}
+			err = errors.Join(err, do(ctx, e, now))
 		}
-		if len(ripe) < batch {
-			return errors.Join(failed...)
+		if len(planned) < batch {
+			return next, err
 		}
 	}
+}
+
+// dueAt is when something is due, by its record's key.
+func dueAt(list, key string) time.Time {
+	text, _, _ := strings.Cut(strings.TrimPrefix(key, list), "/")
+	seconds, _ := strconv.ParseInt(text, 10, 64) // dueKey wrote it
+	return time.Unix(seconds, 0)
 }
 
 // serviceEvent begins the audit record of something the service does by itself.

@@ -158,7 +158,7 @@ func (k *Key) metadata(tx *store.Tx, now time.Time) (*kmsapi.KeyMetadata, error)
 	if k.rotates() && k.MaterialID != "" && state != kmsapi.KeyStateCreating {
 		m.CurrentKeyMaterialId = &k.MaterialID
 	}
-	k.describeImport(m)
+	k.describeImport(m, now)
 	if k.StoreID != "" {
 		m.CustomKeyStoreId, m.XksKeyConfiguration = &k.StoreID, &kmsapi.XksKeyConfigurationType{Id: &k.XksKeyID}
 	}

@@ -26,9 +26,9 @@ type world struct {
 	iam  *iam.Client
 }
 
-func newWorld(t *testing.T) world {
+func newWorld(t *testing.T, options ...kmstest.Option) world {
 	t.Helper()
-	srv := kmstest.Start(t)
+	srv := kmstest.Start(t, options...)
 	c := config(srv, srv.AccessKeyID, srv.SecretAccessKey)
 	return world{t, srv, kms.NewFromConfig(c), iam.NewFromConfig(c)}
 }

@@ -132,13 +132,13 @@ func (k *Key) awaiting() *MaterialInfo {
 }
 
 // describeImport adds to the metadata what is known of imported material.
-func (k *Key) describeImport(m *kmsapi.KeyMetadata) {
+func (k *Key) describeImport(m *kmsapi.KeyMetadata, now time.Time) {
 	if k.Origin != kmsapi.OriginTypeExternal {
 		return
 	}
 	var first time.Time
 	for _, i := range k.Materials {
-		if !i.Imported || !i.permanent() {
+		if !i.present(now) || !i.permanent() {
 			continue
 		}
 		if m.ExpirationModel == nil {

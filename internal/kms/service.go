@@ -24,9 +24,9 @@ import (
 
 // A Config says how to run a Service.
 type Config struct {
-	// Sweep is how often what is due is looked for: deletions, rotations,
-	// expiries. What is due counts at once, swept or not, but for rotations.
-	// Zero means every minute.
+	// Sweep is how often at least it is looked for what is due: deletions,
+	// rotations, expiries. What was planned before that is done in time. Deletions and
+	// expiries count at once, swept or not. Zero means every hour.
 	Sweep time.Duration
 	// GrantDelay is how long a new grant serves only those who present its token.
 	// Zero: it serves at once.
@@ -62,7 +62,7 @@ type Service struct {
 // New makes the KMS API over db.
 func New(db *store.DB, c Config) *Service {
 	if c.Sweep == 0 {
-		c.Sweep = time.Minute
+		c.Sweep = time.Hour
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -74,15 +74,21 @@ func New(db *store.DB, c Config) *Service {
 // Run does what is due until ctx ends: it removes keys whose waiting period is
 // over, rotates key material, forgets expired material and stores last uses.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(s.config.Sweep)
-	defer tick.Stop()
 	for {
-		err := errors.Join(s.sweep(ctx, time.Now()), s.usage.save(ctx, s.db, saveUse))
+		next, err := s.sweep(ctx, time.Now())
+		err = errors.Join(err, s.usage.save(ctx, s.db, saveUse))
 		if err != nil && ctx.Err() == nil {
 			s.config.Logger.Error("do what is due", "err", err)
 		}
+		wait := s.config.Sweep
+		if !next.IsZero() {
+			wait = max(time.Second, min(wait, time.Until(next)))
+		}
+		if err != nil {
+			wait = min(wait, time.Minute)
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			if err := s.usage.save(context.WithoutCancel(ctx), s.db, 0); err != nil {
 				s.config.Logger.Error("store the last uses of keys", "err", err)

@@ -1,0 +1,9 @@
+// Package clients holds tests that drive Claviger with the programs and
+// libraries that people use AWS KMS with. It is a module of its own, so that
+// nothing of what they need reaches the product.
+//
+//	cd clients && go test -count 1 ./...
+//
+// The tests install the programs that are missing: Debian packages with apt-get,
+// others in the user's cache directory, under claviger-clients.
+package clients

@@ -1,0 +1,157 @@
+package attest_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/claviger/claviger/internal/attest"
+	"github.com/claviger/claviger/internal/attest/attesttest"
+)
+
+func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func TestVerify(t *testing.T) {
+	now := time.Now()
+	root, stranger, key := attesttest.NewRoot(t, now), attesttest.NewRoot(t, now), rsaKey(t, 2048)
+	good := root.Document(now, &key.PublicKey, nil)
+	d, err := attest.Verify(good, root.Pool(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "ab" + strings.Repeat("00", 47); d.Measurements["PCR0"] != want || d.Measurements["ImageSha384"] != want || d.ModuleID == "" || len(d.Measurements) != 3 {
+		t.Errorf("%+v", d)
+	}
+	if _, err := attest.Verify(append([]byte{0xd2}, good...), root.Pool(), now); err != nil {
+		t.Errorf("a document with the tag of COSE_Sign1: %v", err)
+	}
+	tpm := root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
+		delete(p, "pcrs")
+		p["nitrotpm_pcrs"] = map[int][]byte{4: make([]byte, 48)}
+	})
+	if d, err = attest.Verify(tpm, root.Pool(), now); err != nil || d.Measurements["NitroTPMPCR4"] == "" || d.Measurements["ImageSha384"] != "" {
+		t.Errorf("a NitroTPM document: %+v, %v", d, err)
+	}
+	short := rsaKey(t, 1024)
+	for _, tt := range []struct {
+		name     string
+		document []byte
+		at       time.Time
+		want     error
+	}{
+		{"of another root", stranger.Document(now, &key.PublicKey, nil), now, attest.ErrDocument},
+		{"expired", good, now.Add(3*time.Hour + time.Second), attest.ErrDocument},
+		{"from the future", good, now.Add(-time.Hour), attest.ErrDocument},
+		{"cut short", good[:len(good)-1], now, attest.ErrDocument},
+		{"with something after it", append(bytes.Clone(good), 0), now, attest.ErrDocument},
+		{"empty", nil, now, attest.ErrDocument},
+		{"without a key", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["public_key"] = nil }), now, attest.ErrNoKey},
+		{"with a short key", root.Document(now, &short.PublicKey, nil), now, attest.ErrNoKey},
+		{"with a certificate that is none", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["cabundle"] = [][]byte{{1}} }), now, attest.ErrDocument},
+		{"with an odd register", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["pcrs"] = map[int][]byte{0: {1}} }), now, attest.ErrDocument},
+		{"with a register too many", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["pcrs"] = map[int][]byte{32: make([]byte, 48)} }), now, attest.ErrDocument},
+		{"with another digest", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["digest"] = "SHA256" }), now, attest.ErrDocument},
+		{"made an hour from now", root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["timestamp"] = uint64(now.Add(time.Hour).UnixMilli()) }), now, attest.ErrDocument},
+	} {
+		d, err := attest.Verify(tt.document, root.Pool(), tt.at)
+		if !errors.Is(err, tt.want) || !errors.Is(err, attest.ErrDocument) || d != nil {
+			t.Errorf("%s: %v, %v", tt.name, d, err)
+		}
+	}
+	if _, err := attest.Verify(good, nil, now); !errors.Is(err, attest.ErrDocument) {
+		t.Errorf("without roots: %v", err)
+	}
+	for i := range good { // nothing that changes what it says is accepted
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x20
+		if d, err := attest.Verify(bad, root.Pool(), now); err == nil {
+			t.Errorf("byte %d of %d changed: %+v", i, len(good), d)
+		}
+	}
+}
+
+// The certificate of AWS's root is the one with the published fingerprint.
+func TestNitroRoot(t *testing.T) {
+	text, err := os.ReadFile("nitro-root.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	sum := sha256.Sum256(block.Bytes)
+	if got := hex.EncodeToString(sum[:]); got != "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b" {
+		t.Errorf("fingerprint %s", got)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || cert.Subject.CommonName != "aws.nitro-enclaves" {
+		t.Error(cert, err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	if !attest.NitroRoot().Equal(pool) {
+		t.Error("the pool has something else")
+	}
+}
+
+// openssl opens what Encrypt makes.
+func TestEncryptIsCMS(t *testing.T) {
+	now := time.Now()
+	root, key, dir := attesttest.NewRoot(t, now), rsaKey(t, 2048), t.TempDir()
+	d, err := attest.Verify(root.Document(now, &key.PublicKey, nil), root.Pool(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "key"), der, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 15, 16, 17, 1024} {
+		plaintext := bytes.Repeat([]byte("x"), n)
+		sealed, err := d.Encrypt(plaintext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "sealed"), sealed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		opened, err := exec.Command("openssl", "cms", "-decrypt", "-inform", "DER", "-in", filepath.Join(dir, "sealed"), "-keyform", "DER",
+			"-inkey", filepath.Join(dir, "key"), "-binary").Output()
+		if err != nil || !bytes.Equal(opened, plaintext) {
+			t.Errorf("%d bytes: openssl opened %q, %v", n, opened, err)
+		}
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	now := time.Now()
+	root := attesttest.NewRoot(f, now)
+	key := rsaKey(f, 2048)
+	f.Add(root.Document(now, &key.PublicKey, nil))
+	pool := root.Pool()
+	f.Fuzz(func(t *testing.T, document []byte) {
+		d, err := attest.Verify(document, pool, now)
+		if (d == nil) == (err == nil) {
+			t.Fatalf("Verify = %v, %v", d, err)
+		}
+	})
+}

@@ -1,0 +1,90 @@
+package kms_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/claviger/claviger/kmstest"
+)
+
+// An AWS managed key is there when it is first asked for, is used through its
+// service alone, and cannot be managed.
+func TestManagedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx := t.Context()
+		alias := aws.String("alias/aws/s3")
+		m := w.describe(alias)
+		if m.KeyManager != types.KeyManagerTypeAws || m.KeyState != types.KeyStateEnabled || *m.KeyId != *w.describe(alias).KeyId {
+			t.Errorf("%+v", m)
+		}
+		_, err := w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: alias, Plaintext: []byte("x")})
+		w.want("Encrypt without the service", err, "AccessDeniedException")
+		_, err = w.root.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: m.KeyId})
+		w.want("ScheduleKeyDeletion", err, "AccessDeniedException")
+		_, err = w.root.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: m.KeyId, Policy: aws.String(`{"Version":"2012-10-17","Statement":[]}`)})
+		w.want("PutKeyPolicy", err, "AccessDeniedException")
+		_, err = w.root.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/aws/nothing")})
+		w.want("an alias of no service", err, "NotFoundException")
+		policy, err := w.root.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: m.KeyId})
+		if err != nil || policy.Policy == nil {
+			t.Fatal(err)
+		}
+		status, err := w.root.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: m.KeyId})
+		if err != nil || !status.KeyRotationEnabled {
+			t.Errorf("%+v, %v", status, err)
+		}
+		time.Sleep(366 * aDay)
+		if n := len(w.rotations(m.KeyId, "")); n != 1 {
+			t.Errorf("%d rotations in a year", n)
+		}
+		list, err := w.root.ListAliases(ctx, &kms.ListAliasesInput{})
+		if err != nil || len(list.Aliases) != 1 || *list.Aliases[0].TargetKeyId != *m.KeyId {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}
+
+func TestResourceQuotas(t *testing.T) {
+	w := newWorld(t, kmstest.Quotas(2, 0))
+	w.describe(aws.String("alias/aws/ebs")) // does not count
+	w.key()
+	w.key()
+	_, err := w.root.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	w.want("CreateKey beyond the quota", err, "LimitExceededException")
+	_, err = w.in("eu-west-1").root.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	w.want("CreateKey in another Region", err, "")
+}
+
+func TestRequestQuotas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kmstest.RequestQuotas(map[string]float64{"CryptographicOperationsSymmetric": 3, "ListKeys": 2}))
+		w.srv.AddAccount(t, "444455556666", "other", "secret")
+		ctx, key := t.Context(), w.key()
+		time.Sleep(time.Second)
+		encrypt := func() error {
+			_, err := w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x"), DryRun: aws.Bool(true)})
+			return err
+		}
+		for range 3 {
+			w.want("Encrypt", encrypt(), "DryRunOperationException")
+		}
+		w.want("Encrypt for the fourth time in a second", encrypt(), "ThrottlingException")
+		_, err := w.root.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1)})
+		w.want("GenerateRandom, which shares the quota", err, "ThrottlingException")
+		_, err = w.in("eu-west-1").root.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1)})
+		w.want("GenerateRandom in another Region", err, "")
+		other := kms.NewFromConfig(config(w.srv, "other", "secret"))
+		_, err = other.GenerateRandom(ctx, &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(1)})
+		w.want("GenerateRandom by another account", err, "")
+		_, err = w.root.ListKeys(ctx, &kms.ListKeysInput{})
+		w.want("ListKeys, which does not", err, "")
+		time.Sleep(time.Second)
+		w.want("Encrypt a second later", encrypt(), "DryRunOperationException")
+	})
+}
