@@ -201,4 +201,9 @@ var names = [...]string{
 	"sts:GetWebIdentityToken",
 	"sts:SetSourceIdentity",
 	"sts:TagSession",
+	"tag:GetResources",
+	"tag:GetTagKeys",
+	"tag:GetTagValues",
+	"tag:TagResources",
+	"tag:UntagResources",
 }

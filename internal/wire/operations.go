@@ -9,6 +9,7 @@ import (
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
+	"github.com/claviger/claviger/internal/tagging"
 )
 
 // A request is a generated input type.
@@ -244,5 +245,13 @@ func orgOperations(s *org.Service) map[string]*operation {
 		"UntagResource":                    changes(s.UntagResource),
 		"UpdateOrganizationalUnit":         changes(s.UpdateOrganizationalUnit),
 		"UpdatePolicy":                     changes(s.UpdatePolicy),
+	}
+}
+
+func tagOperations(s *tagging.Service) map[string]*operation {
+	return map[string]*operation{
+		"GetResources": reads(s.GetResources),
+		"GetTagKeys":   reads(s.GetTagKeys),
+		"GetTagValues": reads(s.GetTagValues),
 	}
 }

@@ -14,8 +14,10 @@ import (
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/model/orgapi"
 	"github.com/claviger/claviger/internal/model/stsapi"
+	"github.com/claviger/claviger/internal/model/tagapi"
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
+	"github.com/claviger/claviger/internal/tagging"
 )
 
 // A service is one API on the port.
@@ -48,6 +50,7 @@ func services(c Config) []*service {
 		{name: "iam", protocol: queryProtocol, namespace: iamapi.Namespace, version: iamapi.Version, internal: "ServiceFailure", known: iamapi.Operations, operations: iamOperations(c.IAM)},
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
+		{name: "tagging", protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
 	}
 	for _, s := range all {
 		for name, o := range s.operations {
