@@ -202,7 +202,7 @@ func (k *Key) accept(in *kmsapi.ImportKeyMaterialRequest, id string) error {
 	case in.KeyMaterialId != nil && *in.KeyMaterialId != id:
 		return kmsapi.IncorrectKeyMaterialException("")
 	case fresh && k.isReplica():
-		return kmsapi.UnsupportedOperationException(k.ARN() + " is not a multi-region primary key.")
+		return k.notPrimary()
 	case !fresh && known == nil:
 		return kmsapi.IncorrectKeyMaterialException("")
 	case !fresh:

@@ -10,7 +10,6 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
-	"hash"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,7 +61,7 @@ func (w world) wrapped(p *kms.GetParametersForImportOutput, algorithm types.Algo
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	if strings.HasSuffix(string(algorithm), "SHA_1") {
 		h = sha1.New()
 	}

@@ -112,42 +112,47 @@ func incorrectKey() error {
 // state (operations.md §4; key-states.json).
 func (k *Key) has(operation string) error {
 	inStore := k.StoreID != ""
-	badOrigin := kmsapi.UnsupportedOperationException(k.ARN() + " origin is " + k.Origin + " which is not valid for this operation.")
-	unsupported := kmsapi.UnsupportedOperationException("")
-	notPrimary := kmsapi.UnsupportedOperationException(k.ARN() + " is not a multi-region primary key.")
 	switch operation {
 	case "EnableKeyRotation", "DisableKeyRotation":
 		switch {
 		case k.isSymmetric() && k.Origin == kmsapi.OriginTypeExternal:
-			return badOrigin
+			return k.wrongOrigin()
 		case !k.isSymmetric() || inStore:
-			return unsupported
+			return kmsapi.UnsupportedOperationException("")
 		case k.isReplica():
-			return notPrimary
+			return k.notPrimary()
 		}
 	case "GetKeyRotationStatus", "ListKeyRotations", "RotateKeyOnDemand":
 		switch {
 		case !k.isSymmetric() || inStore:
-			return unsupported
+			return kmsapi.UnsupportedOperationException("")
 		case operation == "RotateKeyOnDemand" && k.isReplica():
-			return notPrimary
+			return k.notPrimary()
 		}
 	case "GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial":
 		if k.Origin != kmsapi.OriginTypeExternal {
-			return badOrigin
+			return k.wrongOrigin()
 		}
 	case "ReplicateKey", "UpdatePrimaryRegion":
 		if !k.MultiRegion || k.isReplica() {
-			return notPrimary
+			return k.notPrimary()
 		}
 	case "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext":
 		if inStore {
-			return unsupported
+			return kmsapi.UnsupportedOperationException("")
 		}
 	case "GetPublicKey":
 		if k.class() != "asymmetric" {
-			return unsupported
+			return kmsapi.UnsupportedOperationException("")
 		}
 	}
 	return nil
+}
+
+func (k *Key) wrongOrigin() error {
+	return kmsapi.UnsupportedOperationException(k.ARN() + " origin is " + k.Origin + " which is not valid for this operation.")
+}
+
+func (k *Key) notPrimary() error {
+	return kmsapi.UnsupportedOperationException(k.ARN() + " is not a multi-region primary key.")
 }

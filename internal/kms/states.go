@@ -96,10 +96,11 @@ func (k *Key) admits(tx *store.Tx, now time.Time, operation string) error {
 			answer = row[i]
 		}
 	}
+	if answer == '.' {
+		return nil
+	}
 	text := k.ARN() + " is " + stateTexts[state] + "."
 	switch {
-	case answer == '.':
-		return nil
 	case answer == 'D':
 		return kmsapi.DisabledException(text)
 	case answer == 'U':

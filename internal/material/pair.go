@@ -214,14 +214,24 @@ func (p *Pair) Decapsulate(ciphertext []byte) ([]byte, error) {
 
 // hashOf is the hash that an algorithm's name ends with; 0 if it names none.
 func hashOf(algorithm string) crypto.Hash {
-	for suffix, h := range map[string]crypto.Hash{
-		"SHA_1": crypto.SHA1, "SHA_224": crypto.SHA224, "SHA_256": crypto.SHA256, "SHA_384": crypto.SHA384, "SHA_512": crypto.SHA512,
-	} {
-		if strings.HasSuffix(algorithm, "_"+suffix) {
-			return h
-		}
+	at := strings.LastIndex(algorithm, "SHA_")
+	if at < 0 {
+		return 0
 	}
-	return 0
+	switch algorithm[at:] {
+	case "SHA_1":
+		return crypto.SHA1
+	case "SHA_224":
+		return crypto.SHA224
+	case "SHA_256":
+		return crypto.SHA256
+	case "SHA_384":
+		return crypto.SHA384
+	case "SHA_512":
+		return crypto.SHA512
+	default:
+		return 0
+	}
 }
 
 // digest is what a hash-then-sign algorithm signs.
