@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -204,9 +205,16 @@ func (s *Service) ListAliases(ctx context.Context, call *iam.Call, in *kmsapi.Li
 		if err != nil {
 			return err
 		}
+		if in.KeyId == nil {
+			found = withPredefined(found, p)
+		}
 		found, out.Truncated, out.NextMarker = cut(p, found, func(a *Alias) string { return a.Name })
 		out.Aliases = []kmsapi.AliasListEntry{}
 		for _, a := range found {
+			if a.KeyID == "" {
+				out.Aliases = append(out.Aliases, kmsapi.AliasListEntry{AliasName: &a.Name, AliasArn: new(arn.Alias(call.Region, call.Account(), a.Name))})
+				continue
+			}
 			if _, _, err := findAlias(tx, call, call.Account(), a.Name); errors.Is(err, store.ErrNotFound) {
 				continue
 			} else if err != nil {
@@ -219,6 +227,20 @@ func (s *Service) ListAliases(ctx context.Context, call *iam.Call, in *kmsapi.Li
 		return nil
 	})
 	return out, err
+}
+
+// withPredefined adds to a page the aliases of AWS managed keys that nobody has
+// asked for yet: they lead nowhere.
+func withPredefined(found []*Alias, p page) []*Alias {
+	whole := len(found) <= p.n // there are no more behind them
+	for _, service := range managedServices {
+		a := &Alias{Name: "alias/aws/" + service}
+		at, known := slices.BinarySearchFunc(found, a, func(x, y *Alias) int { return cmp.Compare(x.Name, y.Name) })
+		if !known && a.Name > p.after && (whole || at < len(found)) {
+			found = slices.Insert(found, at, a)
+		}
+	}
+	return found
 }
 
 func aliasesOf(tx *store.Tx, call *iam.Call, keyID *string, p page) ([]*Alias, error) {

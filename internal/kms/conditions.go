@@ -148,7 +148,7 @@ func (c *conditions) ofCreation(key policy.ConditionKey) policy.Value {
 	case policy.KeyKMSKeySpec, policy.KeyKMSCustomerMasterKeySpec:
 		return policy.Optional(*c.create.KeySpec)
 	case policy.KeyKMSKeyUsage, policy.KeyKMSCustomerMasterKeyUsage:
-		return policy.Optional(*c.create.KeyUsage)
+		return policy.Optional(model.Value(c.create.KeyUsage))
 	case policy.KeyKMSKeyOrigin:
 		return policy.Optional(*c.create.Origin)
 	case policy.KeyKMSMultiRegion:

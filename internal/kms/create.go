@@ -16,13 +16,13 @@ import (
 // CreateKey makes a KMS key. The creator gets nothing by creating it: from then
 // on the key policy counts alone (AUTH-1.5).
 func (s *Service) CreateKey(ctx context.Context, call *iam.Call, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyResponse, error) {
-	in, err := s.withDefaults(in)
-	if err != nil {
-		return nil, err
-	}
+	in = withDefaults(in)
 	var proxied *KeyStore
-	err = call.View(ctx, s.db, func(tx *store.Tx) (err error) { // whoever may not create makes no work
-		if err = mayCreate(tx, call, newKey(call, in), in); err == nil && in.CustomKeyStoreId != nil {
+	err := call.View(ctx, s.db, func(tx *store.Tx) (err error) { // whoever may not create makes no work
+		if err = mayCreate(tx, call, newKey(call, in), in); err == nil {
+			err = s.checkKind(in)
+		}
+		if err == nil && in.CustomKeyStoreId != nil {
 			proxied, err = findKeyStore(tx, call, *in.CustomKeyStoreId)
 		}
 		return err
@@ -90,12 +90,16 @@ func (s *Service) fill(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.Create
 	if secret == nil {
 		return nil // to be imported
 	}
-	key.MaterialID, err = key.materialID(secret)
-	key.Materials = []MaterialInfo{{ID: key.MaterialID, State: current}}
-	if err != nil {
+	return key.first(tx, secret)
+}
+
+// first gives a new key its first key material.
+func (k *Key) first(tx *store.Tx, secret []byte) (err error) {
+	if k.MaterialID, err = k.materialID(secret); err != nil {
 		return err
 	}
-	return putMaterial(tx, key, key.MaterialID, secret)
+	k.Materials = []MaterialInfo{{ID: k.MaterialID, State: current}}
+	return putMaterial(tx, k, k.MaterialID, secret)
 }
 
 // materialID is the id of key material: the same material has the same id.
@@ -110,32 +114,37 @@ func (k *Key) materialID(secret []byte) (string, error) {
 	return material.MaterialID(k.ID, pair.Public), nil // a private key has several encodings
 }
 
-// withDefaults fills in what the API defaults, and refuses combinations that
-// make no key.
-func (s *Service) withDefaults(in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRequest, error) {
+// withDefaults fills in what the API defaults; KeyUsage stays absent where there
+// is no default.
+func withDefaults(in *kmsapi.CreateKeyRequest) *kmsapi.CreateKeyRequest {
 	c := *in
 	if c.KeySpec == nil {
 		c.KeySpec = c.CustomerMasterKeySpec
-	} else if c.CustomerMasterKeySpec != nil && *c.CustomerMasterKeySpec != *c.KeySpec {
-		return nil, validation("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
 	c.KeySpec = new(model.Or(c.KeySpec, symmetricDefault))
 	c.Origin = new(model.Or(c.Origin, kmsapi.OriginTypeAwsKms))
 	c.MultiRegion = new(model.Value(c.MultiRegion))
-	if c.KeyUsage == nil {
-		if *c.KeySpec != symmetricDefault {
-			return nil, validation("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
-		}
+	if c.KeyUsage == nil && *c.KeySpec == symmetricDefault {
 		c.KeyUsage = new(encryptDecrypt)
 	}
-	spec := keySpecs[*c.KeySpec]
-	if spec.algorithms[*c.KeyUsage] == nil {
-		return nil, validation("KeyUsage " + *c.KeyUsage + " is not compatible with KeySpec " + *c.KeySpec)
+	return &c
+}
+
+// checkKind refuses combinations that make no key.
+func (s *Service) checkKind(in *kmsapi.CreateKeyRequest) error {
+	spec := keySpecs[*in.KeySpec]
+	switch {
+	case in.CustomerMasterKeySpec != nil && *in.CustomerMasterKeySpec != *in.KeySpec:
+		return validation("You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+	case in.KeyUsage == nil:
+		return validation("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+	case spec.algorithms[*in.KeyUsage] == nil:
+		return validation("KeyUsage " + *in.KeyUsage + " is not compatible with KeySpec " + *in.KeySpec)
+	case *in.KeySpec == kmsapi.KeySpecSM2 && !s.config.SM2:
+		return kmsapi.UnsupportedOperationException("KeySpec SM2 is not supported in this Region.")
+	default:
+		return checkOrigin(in, spec)
 	}
-	if *c.KeySpec == kmsapi.KeySpecSM2 && !s.config.SM2 {
-		return nil, kmsapi.UnsupportedOperationException("KeySpec SM2 is not supported in this Region.")
-	}
-	return &c, checkOrigin(&c, spec)
 }
 
 // checkOrigin refuses what does not go with the origin of the key material. The
@@ -165,7 +174,7 @@ func newKey(call *iam.Call, in *kmsapi.CreateKeyRequest) *Key {
 	id := uuid.New()
 	k := &Key{
 		ID: id.String(), Account: call.Account(), Region: call.Region, Description: model.Value(in.Description),
-		State: kmsapi.KeyStateEnabled, Spec: *in.KeySpec, Usage: *in.KeyUsage, Origin: *in.Origin,
+		State: kmsapi.KeyStateEnabled, Spec: *in.KeySpec, Usage: model.Value(in.KeyUsage), Origin: *in.Origin,
 		MultiRegion: *in.MultiRegion, Created: call.Now,
 	}
 	if k.MultiRegion {

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -100,7 +101,7 @@ func TestGoneMeansGone(t *testing.T) {
 			t.Errorf("it says %v", err)
 		}
 		out, err := w.root.ListAliases(ctx, &kms.ListAliasesInput{})
-		if err != nil || len(out.Aliases) != 0 {
+		if err != nil || slices.ContainsFunc(out.Aliases, func(a types.AliasListEntry) bool { return a.TargetKeyId != nil }) {
 			t.Errorf("ListAliases = %v, %v", out.Aliases, err)
 		}
 		fresh := w.key()

@@ -113,7 +113,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, call *iam.Call, in *kms
 		}
 		m := k.info(id)
 		m.Imported, m.ValidTo = true, validTo
-		if in.KeyMaterialDescription != nil {
+		if in.KeyMaterialDescription != nil && !k.isReplica() { // a replica has its primary's
 			m.Description = *in.KeyMaterialDescription
 		}
 		if !validTo.IsZero() {
@@ -124,8 +124,10 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, call *iam.Call, in *kms
 		if err := putMaterial(tx, k, id, secret); err != nil {
 			return err
 		}
-		if err := k.share(tx); err != nil {
-			return err
+		if !k.isReplica() {
+			if err := k.share(tx); err != nil {
+				return err
+			}
 		}
 		return s.settleImports(tx, k, call.Now)
 	})
@@ -231,23 +233,38 @@ func (s *Service) settleImports(tx *store.Tx, k *Key, now time.Time) error {
 	if waiting == nil || waiting.State != pendingImport || !waiting.present(now) {
 		return nil
 	}
-	for _, region := range k.related() {
-		other, err := store.Get(tx, keyKind, keyKey(region, k.Account, k.ID))
-		if err != nil {
-			return err
-		}
-		if m := other.info(waiting.ID); m == nil || !m.present(now) {
-			return nil
-		}
+	if everywhere, err := k.everywhere(tx, waiting.ID, now); err != nil || !everywhere {
+		return err
 	}
 	waiting.State = pending
 	return k.share(tx)
 }
 
+// everywhere reports whether all related keys have imported material.
+func (k *Key) everywhere(tx *store.Tx, id string, now time.Time) (bool, error) {
+	for _, region := range k.related() {
+		other, err := store.Get(tx, keyKind, keyKey(region, k.Account, k.ID))
+		if err != nil {
+			return false, err
+		}
+		if m := other.info(id); m == nil || !m.present(now) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // promote makes imported material that waits for it current.
 func (k *Key) promote(tx *store.Tx, now time.Time) error {
 	m := k.awaiting()
-	if m == nil || m.State != pending || !m.present(now) {
+	ready := m != nil && m.State == pending && m.present(now)
+	if ready {
+		var err error
+		if ready, err = k.everywhere(tx, m.ID, now); err != nil {
+			return err
+		}
+	}
+	if !ready {
 		return kmsapi.KMSInvalidStateException("No available key material pending rotation for the key: " + k.ARN() + ".")
 	}
 	k.makeCurrent(m.ID, kmsapi.RotationTypeOnDemand, now)
@@ -263,41 +280,46 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, call *iam.Call,
 			return validation("KeyMaterialId is supported only for symmetric encryption keys.") // UNVERIFIED text
 		}
 		out.KeyId = new(k.ARN())
-		m := k.info(model.Or(in.KeyMaterialId, k.MaterialID))
-		switch {
-		case m == nil && in.KeyMaterialId != nil:
-			return kmsapi.NotFoundException("Key material " + *in.KeyMaterialId + " does not exist") // UNVERIFIED text
-		case m == nil:
-			return nil // nothing was ever imported
-		}
-		id := m.ID
-		if k.isSymmetric() {
+		id := model.Or(in.KeyMaterialId, k.MaterialID)
+		if k.isSymmetric() && id != "" {
 			out.KeyMaterialId = &id
 		}
-		if m.permanent() {
-			return k.dropImported(tx, m)
+		switch m := k.info(id); {
+		case m == nil: // never imported, or withdrawn before
+			return nil
+		case m.permanent():
+			k.dropImported(tx, m)
+			return nil
+		default:
+			return k.withdraw(tx, m)
 		}
-		return k.withdraw(tx, m)
 	})
 	return &out, err
 }
 
 // dropImported forgets the bytes of imported material.
-func (k *Key) dropImported(tx *store.Tx, m *MaterialInfo) error {
-	tx.Delete(materialKey(k, m.ID))
-	if !m.ValidTo.IsZero() {
-		tx.Delete(dueKey(expiryDue, k, afterExpiry(m.ValidTo)))
-	}
+func (k *Key) dropImported(tx *store.Tx, m *MaterialInfo) {
+	tx.Delete(materialKey(k, m.ID)) // a record of its expiry may be another material's too, and does no harm
 	m.Imported, m.ValidTo = false, time.Time{}
-	return nil
+}
+
+// lose makes material that waited to become current wait for all related keys to
+// have it again, when one of them has lost it.
+func (k *Key) lose(tx *store.Tx, m *MaterialInfo) error {
+	if len(k.related()) == 0 {
+		return nil
+	}
+	m.State = pendingImport
+	return k.share(tx)
 }
 
 // withdraw removes material that waited to become current: on a primary from all
 // replicas, on a replica from it alone.
 func (k *Key) withdraw(tx *store.Tx, m *MaterialInfo) error {
 	id := m.ID
-	if err := k.dropImported(tx, m); err != nil || k.isReplica() {
-		return err
+	k.dropImported(tx, m)
+	if k.isReplica() {
+		return k.lose(tx, m)
 	}
 	k.forget(id)
 	for _, region := range k.related() {
@@ -306,9 +328,7 @@ func (k *Key) withdraw(tx *store.Tx, m *MaterialInfo) error {
 			return err
 		}
 		if m := other.info(id); m != nil {
-			if err := other.dropImported(tx, m); err != nil {
-				return err
-			}
+			other.dropImported(tx, m)
 			other.forget(id)
 		}
 		if err := putKey(tx, other); err != nil {
@@ -343,11 +363,16 @@ func (s *Service) expireDue(tx *store.Tx, e store.Entry[due], now time.Time) (ev
 		return "", err
 	}
 	for i := range k.Materials {
-		if m := &k.Materials[i]; m.Imported && !m.present(now) {
-			if err := k.dropImported(tx, m); err != nil {
+		m := &k.Materials[i]
+		if !m.Imported || m.present(now) {
+			continue
+		}
+		event = "DeleteExpiredKeyMaterial"
+		k.dropImported(tx, m)
+		if !m.permanent() {
+			if err := k.lose(tx, m); err != nil {
 				return "", err
 			}
-			event = "DeleteExpiredKeyMaterial"
 		}
 	}
 	if event == "" {

@@ -330,3 +330,27 @@ func TestRotationOfImportedMaterial(t *testing.T) {
 	_, err = w.root.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: key.KeyId})
 	w.want("EnableKeyRotation", err, "UnsupportedOperationException")
 }
+
+// Two materials that expire in the same second are both erased, and that is
+// recorded, although one was deleted before.
+func TestMaterialsExpireTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		key, until := w.external("SYMMETRIC_DEFAULT", types.KeyUsageTypeEncryptDecrypt), time.Now().Add(aDay)
+		expiring := func(in *kms.ImportKeyMaterialInput) {
+			in.ExpirationModel, in.ValidTo, in.ImportType = types.ExpirationModelTypeKeyMaterialExpires, &until, types.ImportTypeNewKeyMaterial
+		}
+		first, err := w.bring(key.KeyId, bytes.Repeat([]byte("1"), 32), expiring)
+		w.want("the first material", err, "")
+		_, err = w.bring(key.KeyId, bytes.Repeat([]byte("2"), 32), expiring)
+		w.want("the second material", err, "")
+		_, err = w.root.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: key.KeyId})
+		w.want("RotateKeyOnDemand", err, "")
+		_, err = w.root.DeleteImportedKeyMaterial(t.Context(), &kms.DeleteImportedKeyMaterialInput{KeyId: key.KeyId, KeyMaterialId: first.KeyMaterialId})
+		w.want("DeleteImportedKeyMaterial", err, "")
+		time.Sleep(aDay + time.Minute)
+		if n := countRecords(w, "DeleteExpiredKeyMaterial", "us-east-1"); n == 0 {
+			t.Error("nothing was erased")
+		}
+	})
+}

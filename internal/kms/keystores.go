@@ -198,19 +198,19 @@ func checkKeyStore(in *kmsapi.CreateCustomKeyStoreRequest) error {
 	case in.XksProxyUriEndpoint == nil || in.XksProxyUriPath == nil || in.XksProxyAuthenticationCredential == nil || in.XksProxyConnectivity == nil:
 		return validation("XksProxyUriEndpoint, XksProxyUriPath, XksProxyAuthenticationCredential and XksProxyConnectivity are required for a custom key store of type EXTERNAL_KEY_STORE.")
 	}
-	return checkConnectivity(*in.XksProxyConnectivity, in.XksProxyVpcEndpointServiceName)
+	return checkConnectivity(*in.XksProxyConnectivity, in.XksProxyVpcEndpointServiceName, in.XksProxyVpcEndpointServiceOwner)
 }
 
 // checkConnectivity refuses VPC endpoint services, of which there are none here.
-func checkConnectivity(connectivity string, service *string) error {
+func checkConnectivity(connectivity string, service, owner *string) error {
 	private := connectivity == kmsapi.XksProxyConnectivityTypeVpcEndpointService
 	switch {
 	case private && service == nil:
 		return validation("XksProxyVpcEndpointServiceName is required when XksProxyConnectivity is VPC_ENDPOINT_SERVICE.") // UNVERIFIED text
 	case private:
 		return kmsapi.XksProxyVpcEndpointServiceNotFoundException("")
-	case service != nil:
-		return validation("XksProxyVpcEndpointServiceName cannot be specified when XksProxyConnectivity is PUBLIC_ENDPOINT.") // UNVERIFIED text
+	case service != nil || owner != nil:
+		return validation("XksProxyVpcEndpointServiceName and XksProxyVpcEndpointServiceOwner cannot be specified when XksProxyConnectivity is PUBLIC_ENDPOINT.") // UNVERIFIED text
 	default:
 		return nil
 	}
@@ -288,6 +288,9 @@ func (s *Service) ConnectCustomKeyStore(ctx context.Context, call *iam.Call, in 
 	return &struct{}{}, s.changeKeyStore(ctx, call, "ConnectCustomKeyStore", *in.CustomKeyStoreId, func(tx *store.Tx, k *KeyStore) error {
 		if err := connectable(tx, k); err != nil {
 			return err
+		}
+		if k.State == kmsapi.ConnectionStateTypeConnected {
+			return nil // goes on
 		}
 		k.State, k.ErrorCode = kmsapi.ConnectionStateTypeConnected, ""
 		if failure != nil {
@@ -393,10 +396,12 @@ func (s *KeyStore) rename(tx *store.Tx, call *iam.Call, name *string) error {
 // move changes where the proxy is.
 func (s *KeyStore) move(tx *store.Tx, in *kmsapi.UpdateCustomKeyStoreRequest) error {
 	elsewhere := in.XksProxyUriEndpoint != nil || in.XksProxyConnectivity != nil || in.XksProxyVpcEndpointServiceName != nil || in.XksProxyVpcEndpointServiceOwner != nil
-	if elsewhere && s.State != kmsapi.ConnectionStateTypeDisconnected {
+	here := in.XksProxyUriPath != nil || in.XksProxyAuthenticationCredential != nil
+	connected := s.State == kmsapi.ConnectionStateTypeConnected
+	if s.State != kmsapi.ConnectionStateTypeDisconnected && (elsewhere || here && !connected) {
 		return s.wrongState()
 	}
-	if err := checkConnectivity(model.Or(in.XksProxyConnectivity, s.Connectivity), in.XksProxyVpcEndpointServiceName); err != nil {
+	if err := checkConnectivity(model.Or(in.XksProxyConnectivity, s.Connectivity), in.XksProxyVpcEndpointServiceName, in.XksProxyVpcEndpointServiceOwner); err != nil {
 		return err
 	}
 	before := s.addressKey()

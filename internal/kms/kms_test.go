@@ -183,7 +183,8 @@ func TestPages(t *testing.T) {
 			got = append(got, *a.AliasName)
 		}
 	}
-	if !slices.Equal(got, want) {
+	const predefined = 27 // aliases of AWS managed keys, behind ours
+	if n := len(got) - predefined; n < 0 || !slices.IsSorted(got) || !slices.Equal(got[:n], want) {
 		t.Errorf("aliases by pages = %q, want %q", got, want)
 	}
 	ofKey, err := w.root.ListAliases(ctx, &kms.ListAliasesInput{KeyId: first.Arn, Limit: aws.Int32(3)})

@@ -78,11 +78,11 @@ const (
 // its replicas are gone.
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, call *iam.Call, in *kmsapi.ScheduleKeyDeletionRequest) (*kmsapi.ScheduleKeyDeletionResponse, error) {
 	days := model.Or(in.PendingWindowInDays, defaultWindow)
-	if days < minWindow || days > maxWindow {
-		return nil, validation(fmt.Sprintf("PendingWindowInDays should be between 7 and 30, but it is %d", days))
-	}
 	var out kmsapi.ScheduleKeyDeletionResponse
 	err := s.change(ctx, call, "ScheduleKeyDeletion", *in.KeyId, &conditions{window: &days, unused: s.unusedAt(call)}, func(tx *store.Tx, k *Key) error {
+		if days < minWindow || days > maxWindow {
+			return validation(fmt.Sprintf("PendingWindowInDays should be between 7 and 30, but it is %d", days))
+		}
 		out = kmsapi.ScheduleKeyDeletionResponse{KeyId: new(k.ARN()), PendingWindowInDays: &days}
 		if len(k.Replicas) > 0 && !k.isReplica() {
 			k.State, k.Window = kmsapi.KeyStatePendingReplicaDeletion, days

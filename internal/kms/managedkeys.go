@@ -9,6 +9,7 @@ import (
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/material"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -48,45 +49,62 @@ func managedPolicy(k *Key, service string) string {
 		`"Action":["kms:Describe*","kms:Get*","kms:List*","kms:RevokeGrant"],"Resource":"*"}]}`
 }
 
-// makeManaged makes an AWS managed key and its alias, as the service's own doing.
-func (s *Service) makeManaged(ctx context.Context, call *iam.Call, u *unmadeKey) error {
-	k := &Key{
-		ID: uuid.New().String(), Account: call.Account(), Region: call.Region, State: kmsapi.KeyStateEnabled, Spec: symmetricDefault, Usage: encryptDecrypt,
-		Origin: kmsapi.OriginTypeAwsKms, Manager: kmsapi.KeyManagerTypeAws, Created: call.Now,
-		Description: "Default key that protects my " + u.service + " data when no other key is defined",
-		Rotation:    Rotation{Enabled: true, Days: rotationDays},
-	}
-	k.Policy = managedPolicy(k, u.service)
-	secret, err := s.generateMaterial(ctx, k.Spec)
+// makeManaged makes the AWS managed keys of services, and their aliases, for a read
+// that is allowed to use them, and does the read. Who may not use a key does not
+// bring it about.
+func (s *Service) makeManaged(ctx context.Context, call *iam.Call, services []string, read func(*store.Tx) error) error {
+	var made []*Key
+	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
+		made = nil
+		for _, service := range services {
+			k, err := s.addManaged(tx, call, service)
+			if err != nil {
+				return err
+			}
+			if k != nil {
+				made = append(made, k)
+			}
+		}
+		return read(tx)
+	})
 	if err != nil {
 		return err
 	}
+	for _, k := range made {
+		if err := s.serviceEvent("CreateKey", k.Region, k.Account, k.ID, call.Now).End(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addManaged adds an AWS managed key; nil if it is there by now.
+func (s *Service) addManaged(tx *store.Tx, call *iam.Call, service string) (*Key, error) {
+	name := "alias/aws/" + service
+	at := aliasKey(call.Region, call.Account(), name)
+	if _, err := store.Get(tx, aliasKind, at); !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	k := &Key{
+		ID: uuid.New().String(), Account: call.Account(), Region: call.Region, State: kmsapi.KeyStateEnabled, Spec: symmetricDefault, Usage: encryptDecrypt,
+		Origin: kmsapi.OriginTypeAwsKms, Manager: kmsapi.KeyManagerTypeAws, Created: call.Now, Aliases: []string{name},
+		Description: "Default key that protects my " + service + " data when no other key is defined",
+		Rotation:    Rotation{Enabled: true, Days: rotationDays},
+	}
+	k.Policy = managedPolicy(k, service)
+	secret, err := material.Generate()
+	if err != nil {
+		return nil, err
+	}
 	defer clear(secret)
-	if k.MaterialID, err = k.materialID(secret); err != nil {
-		return err
+	if err := k.first(tx, secret); err != nil {
+		return nil, err
 	}
-	k.Materials = []MaterialInfo{{ID: k.MaterialID, State: current}}
-	name := "alias/aws/" + u.service
-	entry := s.serviceEvent("CreateKey", k.Region, k.Account, k.ID, call.Now)
-	err = iam.Change(ctx, s.db, entry, func(tx *store.Tx) error {
-		at := aliasKey(k.Region, k.Account, name)
-		if _, err := store.Get(tx, aliasKind, at); !errors.Is(err, store.ErrNotFound) {
-			return err // somebody else was quicker
-		}
-		k.Aliases = []string{name}
-		if err := k.schedule(tx, call.Now.Add(rotationDays*day)); err != nil {
-			return err
-		}
-		if err := putMaterial(tx, k, k.MaterialID, secret); err != nil {
-			return err
-		}
-		if err := store.Put(tx, aliasKind, at, &Alias{name, k.ID, call.Now, call.Now}); err != nil {
-			return err
-		}
-		return putKey(tx, k)
-	})
-	if !entry.Intended() {
-		return err
+	if err := k.schedule(tx, call.Now.Add(rotationDays*day)); err != nil {
+		return nil, err
 	}
-	return errors.Join(err, entry.End())
+	if err := store.Put(tx, aliasKind, at, &Alias{name, k.ID, call.Now, call.Now}); err != nil {
+		return nil, err
+	}
+	return k, putKey(tx, k)
 }

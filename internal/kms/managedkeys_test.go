@@ -23,7 +23,12 @@ func TestManagedKeys(t *testing.T) {
 		if m.KeyManager != types.KeyManagerTypeAws || m.KeyState != types.KeyStateEnabled || *m.KeyId != *w.describe(alias).KeyId {
 			t.Errorf("%+v", m)
 		}
-		_, err := w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: alias, Plaintext: []byte("x")})
+		_, err := w.user("alice").DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/aws/rds")})
+		w.want("DescribeKey without permission", err, "AccessDeniedException")
+		if list, err := w.root.ListKeys(ctx, &kms.ListKeysInput{}); err != nil || len(list.Keys) != 1 {
+			t.Errorf("who may not use a key brought it about: %+v, %v", list, err)
+		}
+		_, err = w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: alias, Plaintext: []byte("x")})
 		w.want("Encrypt without the service", err, "AccessDeniedException")
 		_, err = w.root.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: m.KeyId})
 		w.want("ScheduleKeyDeletion", err, "AccessDeniedException")
@@ -44,9 +49,17 @@ func TestManagedKeys(t *testing.T) {
 			t.Errorf("%d rotations in a year", n)
 		}
 		list, err := w.root.ListAliases(ctx, &kms.ListAliasesInput{})
-		if err != nil || len(list.Aliases) != 1 || *list.Aliases[0].TargetKeyId != *m.KeyId {
+		if err != nil || len(list.Aliases) < 20 {
 			t.Errorf("%+v, %v", list, err)
 		}
+		for _, a := range list.Aliases {
+			if (*a.AliasName == "alias/aws/s3") != (a.TargetKeyId != nil) {
+				t.Errorf("%s leads to %v", *a.AliasName, a.TargetKeyId)
+			}
+		}
+		_, err = w.root.ReEncrypt(ctx, &kms.ReEncryptInput{SourceKeyId: aws.String("alias/aws/ssm"), DestinationKeyId: aws.String("alias/aws/sns"), DryRun: aws.Bool(true),
+			DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}})
+		w.want("ReEncrypt between two managed keys", err, "AccessDeniedException")
 	})
 }
 

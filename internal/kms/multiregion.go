@@ -82,10 +82,14 @@ func (s *Service) ReplicateKey(ctx context.Context, call *iam.Call, in *kmsapi.R
 		for _, t := range replica.Tags {
 			out.ReplicaTags = append(out.ReplicaTags, kmsapi.Tag{TagKey: &t.Key, TagValue: &t.Value})
 		}
+		noteResource(call, target{account: replica.Account, id: replica.ID, arn: replica.ARN()})
 		out.ReplicaPolicy, err = shownPolicy(tx, replica)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, s.serviceEvent("CreateKey", *in.ReplicaRegion, call.Account(), *out.ReplicaKeyMetadata.KeyId, call.Now).End()
 }
 
 func newReplica(key *Key, there *iam.Call, in *kmsapi.ReplicateKeyRequest) *Key {
@@ -211,8 +215,9 @@ func (s *Service) movePrimary(tx *store.Tx, key *Key, region string, now time.Ti
 }
 
 // leave takes a key that is being removed out of its relations. A primary that
-// waited for its last replica begins its own waiting period.
-func (k *Key) leave(tx *store.Tx, now time.Time) error {
+// waited for its last replica begins its own waiting period, and imported material
+// that waited for this replica alone waits no more.
+func (s *Service) leave(tx *store.Tx, k *Key, now time.Time) error {
 	for _, region := range k.related() {
 		other, err := store.Edit(tx, keyKind, keyKey(region, k.Account, k.ID))
 		if errors.Is(err, store.ErrNotFound) {
@@ -224,6 +229,11 @@ func (k *Key) leave(tx *store.Tx, now time.Time) error {
 		other.Replicas = slices.DeleteFunc(other.Replicas, func(r string) bool { return r == k.Region })
 		if other.State == kmsapi.KeyStatePendingReplicaDeletion && len(other.Replicas) == 0 {
 			if err := other.scheduleDeletion(tx, other.Window, now); err != nil {
+				return err
+			}
+		}
+		if !other.isReplica() {
+			if err := s.settleImports(tx, other, now); err != nil {
 				return err
 			}
 		}

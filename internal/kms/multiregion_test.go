@@ -3,6 +3,7 @@ package kms_test
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,5 +224,109 @@ func TestImportIntoMultiRegionKeys(t *testing.T) {
 	w.want("RotateKeyOnDemand", rotate(), "")
 	if id := eu.opens(eu.sealed(key.KeyId, "y"), "y"); id == *first.KeyMaterialId {
 		t.Error("the replica encrypts with the old material")
+	}
+}
+
+// Material that waits for all keys waits again when one of them loses it, and no
+// more when the one that lacked it is gone.
+func TestWaitingMaterialOfMultiRegionKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, eu := t.Context(), w.in("eu-west-1")
+		secret, next := bytes.Repeat([]byte("1"), 32), bytes.Repeat([]byte("2"), 32)
+		key := w.multiRegion(types.OriginTypeExternal)
+		describe := func(text string) func(*kms.ImportKeyMaterialInput) {
+			return func(in *kms.ImportKeyMaterialInput) { in.KeyMaterialDescription = &text }
+		}
+		_, err := w.bring(key.KeyId, secret, describe("primary"))
+		w.want("the first import", err, "")
+		_, err = w.root.ReplicateKey(ctx, &kms.ReplicateKeyInput{KeyId: key.KeyId, ReplicaRegion: aws.String("eu-west-1")})
+		w.want("ReplicateKey", err, "")
+		_, err = eu.bring(key.KeyId, secret, describe("replica"))
+		w.want("the replica's import", err, "")
+		if all := w.rotations(key.KeyId, types.IncludeKeyMaterialAllKeyMaterial); *all[0].KeyMaterialDescription != "primary" {
+			t.Errorf("the replica changed the description: %s", *all[0].KeyMaterialDescription)
+		}
+		fresh := func(in *kms.ImportKeyMaterialInput) { in.ImportType = types.ImportTypeNewKeyMaterial }
+		waiting, err := w.bring(key.KeyId, next, fresh)
+		w.want("new material", err, "")
+		until := time.Now().Add(aDay)
+		_, err = eu.bring(key.KeyId, next, func(in *kms.ImportKeyMaterialInput) {
+			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires, &until
+		})
+		w.want("new material into the replica", err, "")
+		state := func() types.KeyMaterialState {
+			all := w.rotations(key.KeyId, types.IncludeKeyMaterialAllKeyMaterial)
+			return all[len(all)-1].KeyMaterialState
+		}
+		rotate := func() error {
+			_, err := w.root.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: key.KeyId})
+			return err
+		}
+		if s := state(); s != types.KeyMaterialStatePendingRotation {
+			t.Errorf("new material is %s", s)
+		}
+		time.Sleep(aDay + time.Hour)
+		w.want("RotateKeyOnDemand after the replica's copy expired", rotate(), "KMSInvalidStateException")
+		if s := state(); s != types.KeyMaterialStatePendingMultiRegionImportAndRotation {
+			t.Errorf("after the replica's copy expired new material is %s", s)
+		}
+		_, err = eu.bring(key.KeyId, next, nil)
+		w.want("new material into the replica again", err, "")
+		_, err = eu.root.DeleteImportedKeyMaterial(ctx, &kms.DeleteImportedKeyMaterialInput{KeyId: key.KeyId, KeyMaterialId: waiting.KeyMaterialId})
+		w.want("DeleteImportedKeyMaterial on the replica", err, "")
+		w.want("RotateKeyOnDemand after the replica lost it", rotate(), "KMSInvalidStateException")
+		if m := eu.describe(key.KeyId); m.KeyState != types.KeyStateEnabled {
+			t.Errorf("the replica is %s", m.KeyState)
+		}
+		_, err = eu.root.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId, PendingWindowInDays: aws.Int32(7)})
+		w.want("ScheduleKeyDeletion of the replica", err, "")
+		time.Sleep(8 * aDay)
+		if s := state(); s != types.KeyMaterialStatePendingRotation {
+			t.Errorf("without the replica new material is %s", s)
+		}
+		w.want("RotateKeyOnDemand", rotate(), "")
+		_, err = w.root.DeleteImportedKeyMaterial(ctx, &kms.DeleteImportedKeyMaterialInput{KeyId: key.KeyId, KeyMaterialId: aws.String(strings.Repeat("a", 64))})
+		w.want("DeleteImportedKeyMaterial of what is not there", err, "")
+	})
+}
+
+// A replica in the place of an earlier one was never used.
+func TestReplicaAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, eu := t.Context(), w.in("eu-west-1")
+		key := w.multiRegion("", "eu-west-1")
+		if n := countRecords(w, "CreateKey", "eu-west-1"); n != 1 {
+			t.Errorf("%d records of the replica's creation", n)
+		}
+		eu.sealed(key.KeyId, "x")
+		_, err := eu.root.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId})
+		w.want("ScheduleKeyDeletion", err, "")
+		time.Sleep(31 * aDay)
+		_, err = w.root.ReplicateKey(ctx, &kms.ReplicateKeyInput{KeyId: key.KeyId, ReplicaRegion: aws.String("eu-west-1")})
+		w.want("ReplicateKey again", err, "")
+		out, err := eu.root.GetKeyLastUsage(ctx, &kms.GetKeyLastUsageInput{KeyId: key.KeyId})
+		if err != nil || out.KeyLastUsage.Timestamp != nil {
+			t.Errorf("%+v, %v", out.KeyLastUsage, err)
+		}
+	})
+}
+
+func countRecords(w world, event, region string) (n int) {
+	for _, line := range w.srv.Audit() {
+		if bytes.Contains(line, []byte(`"eventName":"`+event+`"`)) && bytes.Contains(line, []byte(`"awsRegion":"`+region+`"`)) {
+			n++
+		}
+	}
+	return n
+}
+
+// Nobody is a principal of another partition, whose Regions are refused.
+func TestOtherPartitions(t *testing.T) {
+	w := newWorld(t)
+	for _, region := range []string{"cn-north-1", "us-gov-west-1"} {
+		_, err := w.in(region).root.CreateKey(t.Context(), &kms.CreateKeyInput{})
+		w.want("CreateKey in "+region, err, "InvalidSignatureException")
 	}
 }

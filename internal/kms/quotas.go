@@ -100,7 +100,7 @@ func (s *Service) charge(call *iam.Call, u use, key *Key) error {
 	case strings.HasPrefix(u.operation, "GenerateDataKeyPair"):
 		return s.take(call, "GenerateDataKeyPair/"+u.request[0].value)
 	case key.StoreID != "":
-		return errors.Join(s.take(call, poolStore), s.take(call, poolSymmetric))
+		return errors.Join(s.take(call, poolStore+"/"+key.StoreID), s.take(call, poolSymmetric))
 	default:
 		return s.take(call, keySpecs[key.Spec].pool)
 	}

@@ -23,6 +23,7 @@ func (s *Service) remove(ctx context.Context, e store.Entry[due], now time.Time)
 	if !entry.Intended() {
 		return err
 	}
+	s.usage.forget(entry.Resources[0].ARN)
 	s.config.Logger.Info("removed a key whose waiting period is over", "key", entry.Resources[0].ARN)
 	return errors.Join(err, entry.End())
 }
@@ -129,7 +130,7 @@ func (s *Service) expunge(tx *store.Tx, e store.Entry[due], now time.Time) error
 	}
 	tx.Delete(lastUseKey(key.Region, key.Account, key.ID))
 	tx.Delete(at)
-	if err := errors.Join(key.leave(tx, now), leaveKeyStore(tx, key)); err != nil {
+	if err := errors.Join(s.leave(tx, key, now), leaveKeyStore(tx, key)); err != nil {
 		return err
 	}
 	return s.countKey(tx, key, -1)

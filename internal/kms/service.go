@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
@@ -103,11 +104,10 @@ func (s *Service) Run(ctx context.Context) {
 func (s *Service) view(ctx context.Context, call *iam.Call, fn func(*store.Tx) error) error {
 	err := call.View(ctx, s.db, fn)
 	var missing *unmadeKey
-	if errors.As(err, &missing) {
-		if err := s.makeManaged(ctx, call, missing); err != nil {
-			return err
-		}
-		err = call.View(ctx, s.db, fn)
+	var services []string
+	for errors.As(err, &missing) && !slices.Contains(services, missing.service) {
+		services = append(services, missing.service)
+		err = s.makeManaged(ctx, call, services, fn)
 	}
 	return err
 }

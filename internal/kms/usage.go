@@ -55,17 +55,22 @@ func (u *usage) note(k *Key, operation string, call *iam.Call) {
 	p.Store(next)
 }
 
-// of returns a key's last use; nil if none is known.
-func (u *usage) of(tx *store.Tx, k *Key) (*lastUse, error) {
+// of returns a key's last use; nil if none is known. What an earlier replica in
+// its place was used for does not count.
+func (u *usage) of(tx *store.Tx, k *Key) (l *lastUse, err error) {
 	if last, ok := u.last.Load(k.ARN()); ok {
-		return last.(*atomic.Pointer[lastUse]).Load(), nil
-	}
-	l, err := store.Get(tx, lastUseKind, lastUseKey(k.Region, k.Account, k.ID))
-	if errors.Is(err, store.ErrNotFound) {
+		l = last.(*atomic.Pointer[lastUse]).Load()
+	} else if l, err = store.Get(tx, lastUseKind, lastUseKey(k.Region, k.Account, k.ID)); errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
-	return l, err
+	if err != nil || l.At.Before(k.Created) {
+		return nil, err
+	}
+	return l, nil
 }
+
+// forget drops what is remembered of a key that is gone.
+func (u *usage) forget(keyARN string) { u.last.Delete(keyARN) }
 
 // trailingDays is how many whole days ago the key was last used; without a
 // recorded use, how long ago it was created.
@@ -95,6 +100,9 @@ func (u *usage) save(ctx context.Context, db *store.DB, age time.Duration) error
 		err := db.Update(ctx, func(tx *store.Tx) error {
 			for _, p := range some {
 				l := *p.Load()
+				if _, err := store.Get(tx, keyKind, keyKey(l.Region, l.Account, l.KeyID)); errors.Is(err, store.ErrNotFound) {
+					continue // removed meanwhile
+				}
 				if err := store.Put(tx, lastUseKind, lastUseKey(l.Region, l.Account, l.KeyID), &l); err != nil {
 					return err
 				}

@@ -304,7 +304,7 @@ func (w *World) Perform(tb testing.TB, c Claim, in any) ([]audit.Decision, error
 // other outcome means that the caller was allowed to try.
 func Refused(err error) bool {
 	var f *model.Fault
-	return errors.As(err, &f) && f.Code == "AccessDeniedException" || err != nil && !errors.As(err, &f)
+	return errors.As(err, &f) && f.Code == "AccessDeniedException" || errors.Is(err, iam.ErrUnknownCredential)
 }
 
 // Check compares a verdict and its reason with a claim.

@@ -86,6 +86,13 @@ func TestKeyRefusals(t *testing.T) {
 		{"a marker of another list", "ListKeyRotations", `{"KeyId":"` + symmetric + `","Marker":"x"}`, fault("InvalidMarkerException", "")},
 		{"IGNORE_CIPHERTEXT without DryRun", "Decrypt", `{"DryRunModifiers":["IGNORE_CIPHERTEXT"],"KeyId":"` + other + `"}`, invalid("DryRunModifiers can be specified only with DryRun.")},
 	}
+	alice := c.user("alice")
+	if _, text := c.call(alice, "ScheduleKeyDeletion", `{"KeyId":"`+symmetric+`","PendingWindowInDays":3}`); find(text, "__type") != "AccessDeniedException" {
+		t.Errorf("a bad window without permission: %s", text)
+	}
+	if _, text := c.call(alice, "CreateKey", `{"KeySpec":"RSA_2048"}`); find(text, "__type") != "AccessDeniedException" {
+		t.Errorf("a key that cannot be, without permission: %s", text)
+	}
 	before := c.srv.Revision()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
