@@ -2,7 +2,6 @@ package clients
 
 import (
 	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -35,6 +34,8 @@ const (
 	account = "111122223333"
 	region  = "us-east-1"
 )
+
+var rootCredentials = credentials.NewStaticCredentialsProvider("test", "test", "")
 
 var (
 	plainURL string // of a server without TLS
@@ -168,7 +169,7 @@ func kmsClient(region string) *kms.Client {
 	return kms.New(kms.Options{
 		BaseEndpoint: aws.String(plainURL),
 		Region:       region,
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Credentials:  rootCredentials,
 	})
 }
 
@@ -187,14 +188,17 @@ func createKey(t *testing.T, options ...func(*kms.CreateKeyInput)) string {
 	return *out.KeyMetadata.Arn
 }
 
-// disableKey disables a key and enables it again when the test ends.
-func disableKey(t *testing.T, arn string) {
+// disabled calls f while the key is disabled.
+func disabled(t *testing.T, arn string, f func()) {
 	t.Helper()
 	client := kmsClient(region)
 	if _, err := client.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &arn}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { client.EnableKey(context.Background(), &kms.EnableKeyInput{KeyId: &arn}) })
+	f()
+	if _, err := client.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: &arn}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // wantCode checks that err is AWS's exception of that name.
@@ -317,4 +321,11 @@ func readFile(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return content
+}
+
+func createAlias(t *testing.T, name, key string) {
+	t.Helper()
+	if _, err := kmsClient(region).CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: &name, TargetKeyId: &key}); err != nil {
+		t.Fatal(err)
+	}
 }
