@@ -33,20 +33,21 @@ const (
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	dev            bool
-	data           string
-	listen         string
-	account        string
-	devCredentials credentialList
-	tlsCert        string
-	tlsKey         string
-	insecure       bool
-	auditDir       string
-	auditSync      string
-	acceptLoss     bool
-	services       string
-	consistency    string
-	endpoints      endpointList
+	dev              bool
+	data             string
+	listen           string
+	account          string
+	devCredentials   credentialList
+	tlsCert          string
+	tlsKey           string
+	insecure         bool
+	auditDir         string
+	auditSync        string
+	acceptLoss       bool
+	services         string
+	consistency      string
+	consistencyDelay time.Duration
+	endpoints        endpointList
 	kmsOptions
 	sealOptions
 }
@@ -110,15 +111,12 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
 	f.BoolVar(&o.acceptLoss, "audit-accept-loss", false, "start although the audit log lacks what the store knows of it")
 	f.StringVar(&o.services, "service-credentials", "", "file of access keys of AWS services that may call as themselves and forward requests: AWS shared-credentials format, a profile for each service principal")
-	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: for 5 seconds a new grant serves only those who present its token, and a new replica of a key is being created")
+	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: for a while a new grant serves only those who present its token, and a new replica of a key is being created")
+	f.DurationVar(&o.consistencyDelay, "consistency-delay", 5*time.Second, "how long that while is")
 	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
 	o.kmsOptions.register(f)
 	o.sealOptions.register(f)
 }
-
-// grantDelay is how long grants take to be known everywhere, and replicas to be
-// there, if consistency is eventual.
-const grantDelay = 5 * time.Second
 
 func (o *serveOptions) config() (server.Config, error) {
 	c := server.Config{Dir: o.data, KeyFile: o.keyFile, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
@@ -132,11 +130,13 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, fmt.Errorf("%q is not a 12-digit account id", o.account)
 	case o.consistency != "strong" && o.consistency != "eventual":
 		return c, errors.New("--consistency is strong or eventual")
+	case o.consistencyDelay <= 0:
+		return c, errors.New("--consistency-delay must be positive")
 	case !o.dev && len(o.devCredentials) > 0:
 		return c, errors.New("--dev-credentials goes with --dev")
 	}
 	if o.consistency == "eventual" {
-		c.KMS.GrantDelay, c.KMS.Settling = grantDelay, grantDelay
+		c.KMS.GrantDelay, c.KMS.Settling = o.consistencyDelay, o.consistencyDelay
 	}
 	var err error
 	if err = o.kmsOptions.configure(&c.KMS, o.dev); err != nil {
