@@ -123,6 +123,20 @@ func TestExternalKeyStore(t *testing.T) {
 	}
 	proxy.Change("one", func(k *xkstest.Key) { k.Status = "ENABLED" })
 
+	// Answers that make no sense are not stored and not passed on.
+	for _, text := range []string{``, `{}`, `[1]`, `{"plaintext":""}`, `{"ciphertext":"AAAA","initializationVector":"AAAAAAAAAAAAAAAA","authenticationTag":"AAAAAAAAAAAAAAAAAAAAAA=="}`,
+		`{"plaintext":"` + strings.Repeat("A", 1<<17) + `"}`} {
+		proxy.Answer(func(rw http.ResponseWriter, _ string) bool { _, _ = rw.Write([]byte(text)); return true })
+		_, err = w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("a")})
+		w.want("Encrypt with the answer "+text[:min(20, len(text))], err, "KMSInvalidStateException")
+		_, err = open(data.CiphertextBlob, nil)
+		w.want("Decrypt with the answer "+text[:min(20, len(text))], err, "KMSInvalidStateException")
+	}
+	proxy.Answer(func(rw http.ResponseWriter, _ string) bool { _, _ = rw.Write([]byte(`{"plaintext":"AAAA"}`)); return true })
+	_, err = open(data.CiphertextBlob, nil)
+	w.want("Decrypt with the answer of another plaintext", err, "InvalidCiphertextException")
+	proxy.Answer(nil)
+
 	_, err = w.root.DisconnectCustomKeyStore(ctx, &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store})
 	w.want("DisconnectCustomKeyStore", err, "")
 	if m := w.describe(key.KeyId); m.KeyState != types.KeyStateUnavailable || m.Enabled {

@@ -250,9 +250,9 @@ type Ciphertext struct {
 	Metadata   []byte `json:"ciphertextMetadata,omitzero"`
 }
 
-// wellFormed holds the sizes of the specification.
-func (c *Ciphertext) wellFormed() bool {
-	return len(c.Ciphertext) > 0 && (len(c.IV) == 12 || len(c.IV) == 16) && len(c.Tag) == 16 && len(c.Metadata) <= 20
+// wellFormed holds the sizes of the specification, for a plaintext of n bytes.
+func (c *Ciphertext) wellFormed(n int) bool {
+	return len(c.Ciphertext) == n && (len(c.IV) == 12 || len(c.IV) == 16) && len(c.Tag) == 16 && len(c.Metadata) <= 20
 }
 
 const algorithm = "AES_GCM"
@@ -266,7 +266,7 @@ func (d *Dialer) Encrypt(ctx context.Context, p Proxy, keyID string, m Metadata,
 		Algorithm  string   `json:"encryptionAlgorithm"`
 		Additional []byte   `json:"additionalAuthenticatedData,omitempty"`
 	}{m, plaintext, algorithm, additional}
-	if err = d.post(ctx, p, keyPath(keyID, "encrypt"), in, &c); err == nil && !c.wellFormed() {
+	if err = d.post(ctx, p, keyPath(keyID, "encrypt"), in, &c); err == nil && !c.wellFormed(len(plaintext)) {
 		err = ErrInvalidResponse
 	}
 	return c, err
