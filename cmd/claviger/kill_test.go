@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -18,9 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/server"
-	"github.com/claviger/claviger/internal/sigv4"
 )
 
 // A process is a claviger under test.
@@ -29,11 +33,12 @@ type process struct {
 	url    string
 	id     string
 	secret string
+	http   *http.Client
 }
 
 func start(t *testing.T, binary, dir string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, "serve", "--data", dir, "--listen", "127.0.0.1:0")}
+	p := &process{cmd: exec.Command(binary, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--request-quotas", "off")}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -59,79 +64,63 @@ func start(t *testing.T, binary, dir string) *process {
 	}
 	m := regexp.MustCompile(`(?s)_key_id = (\S+).*_access_key = (\S+)`).FindStringSubmatch(string(text))
 	p.id, p.secret = m[1], m[2]
+	transport := &http.Transport{MaxIdleConnsPerHost: 32}
+	t.Cleanup(transport.CloseIdleConnections)
+	p.http = &http.Client{Transport: transport}
 	return p
 }
 
-// call sends a KMS request; ok is false if the answer did not come or was a fault.
-func (p *process) call(operation, body string) (answer string, ok bool) {
-	r, err := http.NewRequest(http.MethodPost, p.url+"/", strings.NewReader(body))
-	if err != nil {
-		return "", false
-	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	r.Header.Set("X-Amz-Target", "TrentService."+operation)
-	sigv4.Sign(r, []byte(body), p.id, p.secret, "", "us-east-1", "kms", time.Now())
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return "", false
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return string(text), err == nil && response.StatusCode == http.StatusOK
+// clients are SDK clients of the process that try once.
+func (p *process) clients() (*kms.Client, *iam.Client) {
+	keys := credentials.NewStaticCredentialsProvider(p.id, p.secret, "")
+	return kms.New(kms.Options{BaseEndpoint: &p.url, Region: "us-east-1", Credentials: keys, Retryer: aws.NopRetryer{}, HTTPClient: p.http}),
+		iam.New(iam.Options{BaseEndpoint: &p.url, Region: "us-east-1", Credentials: keys, Retryer: aws.NopRetryer{}, HTTPClient: p.http})
 }
 
-// TestKill kills the server at random moments under concurrent writers. What was
-// acknowledged must be there after reopening, every key with its policy, and
-// the audit log must be whole and have an outcome for every intent.
+var killRounds = flag.Int("kill-rounds", 30, "how often TestKill kills the server")
+
+// TestKill kills the server at random moments under 16 concurrent writers of
+// keys, policies, states, grants, aliases and users. What was acknowledged must be
+// there after reopening, every key with its policy, and the audit log must be
+// whole and have an outcome for every intent. `make torture` does it 500 times.
 func TestKill(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "claviger")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	dir := t.TempDir()
-	var mu sync.Mutex                   // guards acknowledged
-	acknowledged := map[string]string{} // description by key id
-	keyID := regexp.MustCompile(`"KeyId":"([^"]+)"`)
-	for round := range 8 {
+	var writers []*writer
+	for n := range 16 {
+		writers = append(writers, &writer{n: n, random: rand.New(rand.NewPCG(uint64(n), 1)), facts: map[fact][]string{}, grants: map[fact]string{}})
+	}
+	for range *killRounds {
 		p := start(t, binary, dir)
-		for id, description := range acknowledged {
-			answer, ok := p.call("DescribeKey", `{"KeyId":"`+id+`"}`)
-			if !ok || !strings.Contains(answer, `"Description":"`+description+`"`) {
-				t.Errorf("round %d: key %s (%s) is lost: %s", round, id, description, answer)
-			}
-			if answer, ok := p.call("GetKeyPolicy", `{"KeyId":"`+id+`"}`); !ok {
-				t.Errorf("round %d: key %s has no policy: %s", round, id, answer)
-			}
+		each(writers, func(w *writer) { w.check(t, p, false) })
+		var running sync.WaitGroup
+		for _, w := range writers {
+			running.Go(func() { w.run(t, p) })
 		}
-		var writers sync.WaitGroup
-		for w := range 8 {
-			writers.Go(func() {
-				for n := 0; ; n++ {
-					answer, ok := p.call("CreateKey", `{}`)
-					if !ok {
-						return
-					}
-					id, description := keyID.FindStringSubmatch(answer)[1], fmt.Sprintf("%d-%d-%d", round, w, n)
-					if _, ok := p.call("UpdateKeyDescription", `{"KeyId":"`+id+`","Description":"`+description+`"}`); !ok {
-						return
-					}
-					mu.Lock()
-					acknowledged[id] = description
-					mu.Unlock()
-				}
-			})
-		}
-		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
+		time.Sleep(time.Duration(20+rand.IntN(200)) * time.Millisecond)
 		if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		_ = p.cmd.Wait() // killed
-		writers.Wait()
-	}
-	if len(acknowledged) == 0 {
-		t.Fatal("nothing was acknowledged: the test shows nothing")
+		running.Wait()
+		if t.Failed() {
+			return
+		}
 	}
 	p := start(t, binary, dir)
+	each(writers, func(w *writer) { w.check(t, p, true) })
+	everyKeyHasItsPolicy(t, p)
+	acknowledged := 0
+	for _, w := range writers {
+		acknowledged += w.acknowledged
+	}
+	t.Logf("%d changes acknowledged, %d kills", acknowledged, *killRounds)
+	if acknowledged < *killRounds {
+		t.Error("hardly anything was acknowledged: the test shows nothing")
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +128,31 @@ func TestKill(t *testing.T) {
 		t.Errorf("SIGTERM: %v", err)
 	}
 	checkLog(t, dir)
+}
+
+func each(writers []*writer, f func(*writer)) {
+	var wg sync.WaitGroup
+	for _, w := range writers {
+		wg.Go(func() { f(w) })
+	}
+	wg.Wait()
+}
+
+func everyKeyHasItsPolicy(t *testing.T, p *process) {
+	t.Helper()
+	client, _ := p.clients()
+	for pages := kms.NewListKeysPaginator(client, &kms.ListKeysInput{Limit: aws.Int32(1000)}); pages.HasMorePages(); {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range page.Keys {
+			policies, err := client.ListKeyPolicies(t.Context(), &kms.ListKeyPoliciesInput{KeyId: k.KeyId})
+			if err != nil || len(policies.PolicyNames) != 1 || policies.PolicyNames[0] != "default" {
+				t.Errorf("key %s has the policies %v, %v", *k.KeyId, policies, err)
+			}
+		}
+	}
 }
 
 // checkLog verifies the chain against the store and that no intent is open.
@@ -151,9 +165,17 @@ func checkLog(t *testing.T, dir string) {
 	if _, err := audit.Verify(server.AuditDir(dir), anchor); err != nil {
 		t.Error(err)
 	}
-	text, err := os.ReadFile(filepath.Join(server.AuditDir(dir), "audit-000001.jsonl"))
+	segments, err := filepath.Glob(filepath.Join(server.AuditDir(dir), "audit-*.jsonl"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	var text []byte
+	for _, s := range segments {
+		part, err := os.ReadFile(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	intents := bytes.Count(text, []byte(`"phase":"intent"`))
 	outcomes := bytes.Count(text, []byte(`"phase":"outcome"`)) + bytes.Count(text, []byte(`"phase":"settled"`))
