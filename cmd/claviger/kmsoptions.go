@@ -71,7 +71,7 @@ func (l *proxyList) Set(s string) error {
 	if *l == nil {
 		*l = proxyList{}
 	}
-	(*l)[host] = address
+	(*l)[strings.ToLower(host)] = address
 	return nil
 }
 
@@ -88,15 +88,18 @@ func (l *fileList) Set(s string) error {
 
 // configure turns the flags into the configuration of the service.
 func (o *kmsOptions) configure(c *kms.Config, dev bool) error {
-	rates := kms.RequestQuotas()
+	rates, requests := kms.RequestQuotas(), 0
 	for name, n := range o.quotas {
 		switch {
+		case (name == "Keys" || name == "CustomKeyStores") && n != float64(int(n)):
+			return fmt.Errorf("the quota %s is a whole number", name)
 		case name == "Keys":
 			c.Quotas.Keys = int(n)
 		case name == "CustomKeyStores":
 			c.Quotas.KeyStores = int(n)
 		case rates[name] > 0:
 			rates[name] = n
+			requests++
 		default:
 			return fmt.Errorf("there is no quota %q", name)
 		}
@@ -107,7 +110,13 @@ func (o *kmsOptions) configure(c *kms.Config, dev bool) error {
 	case o.requestQuotas != "off" && o.requestQuotas != "":
 		return errors.New("--request-quotas is on or off")
 	}
+	if c.Limits == nil && requests > 0 {
+		return errors.New("--quota of requests needs --request-quotas on")
+	}
 	c.SM2 = o.sm2
+	if len(o.proxies) == 0 && o.proxyCA != "" {
+		return errors.New("--xks-ca goes with --xks-proxy")
+	}
 	if len(o.proxies) > 0 {
 		roots, err := readRoots(nil, o.proxyCA)
 		if err != nil {

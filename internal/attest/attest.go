@@ -62,9 +62,12 @@ type payload struct {
 }
 
 const (
-	sign1Tag  = 18
-	es384     = -35
-	maxChain  = 10
+	sign1Tag = 18
+	es384    = -35
+	maxChain = 10
+
+	maxCertificate = 4096 // bytes
+
 	maxSkew   = 5 * time.Minute
 	rsaMin    = 2048 // bits of the public key
 	rsaMax    = 4096
@@ -137,13 +140,13 @@ func chain(p *payload, roots *x509.CertPool, now time.Time) (*x509.Certificate, 
 	if len(p.CABundle) > maxChain {
 		return nil, errors.New("too many certificates")
 	}
-	leaf, err := x509.ParseCertificate(p.Certificate)
+	leaf, err := certificate(p.Certificate)
 	if err != nil {
 		return nil, err
 	}
 	between := x509.NewCertPool()
 	for _, der := range p.CABundle {
-		c, err := x509.ParseCertificate(der)
+		c, err := certificate(der)
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +154,22 @@ func chain(p *payload, roots *x509.CertPool, now time.Time) (*x509.Certificate, 
 	}
 	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	return leaf, err
+}
+
+// certificate reads one of the document's certificates. All are of the same kind,
+// as AWS's are: a stranger's key of another kind could cost minutes to verify with.
+func certificate(der []byte) (*x509.Certificate, error) {
+	if len(der) > maxCertificate {
+		return nil, errors.New("a certificate is too long")
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P384() || c.SignatureAlgorithm != x509.ECDSAWithSHA384 {
+		return nil, errors.New("a certificate is of another kind")
+	}
+	return c, nil
 }
 
 // verify checks the signature: ECDSA with P-384 and SHA-384, the only kind there is.

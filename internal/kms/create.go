@@ -104,8 +104,11 @@ func (k *Key) first(tx *store.Tx, secret []byte) (err error) {
 
 // materialID is the id of key material: the same material has the same id.
 func (k *Key) materialID(secret []byte) (string, error) {
-	if k.class() != "asymmetric" {
+	switch k.class() {
+	case "symmetric":
 		return material.MaterialID(k.ID, secret), nil
+	case "HMAC":
+		return material.MACMaterialID(k.ID, secret), nil
 	}
 	pair, err := material.NewPair(k.Spec, material.NewSecret(secret))
 	if err != nil {

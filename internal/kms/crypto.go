@@ -24,12 +24,21 @@ type use struct {
 	presented *presented
 	request   []requestKey
 	attested  *attested // nil without a Recipient
+	plaintext int       // bytes that the caller brings to be encrypted
 }
 
-// use begins a use by the operation of that name.
-func (s *Service) use(operation, algorithm string, tokens []string) (use, error) {
-	presented, err := s.present(tokens)
-	return use{operation: operation, action: actions[operation], algorithm: algorithm, presented: presented}, err
+// use begins a use by the operation of that name, with the grant tokens and the
+// recipient of the request.
+func (s *Service) use(call *iam.Call, operation, algorithm string, tokens []string, to *kmsapi.RecipientInfo) (use, error) {
+	u := use{operation: operation, action: actions[operation], algorithm: algorithm}
+	var err error
+	if u.presented, err = s.present(tokens); err == nil {
+		u.attested, err = s.attest(call, to)
+	}
+	if err != nil {
+		err = s.unkeyed(call, err)
+	}
+	return u, err
 }
 
 // maxContext is how long an encryption context may be, in bytes of its keys and
@@ -44,7 +53,7 @@ func (u use) checkContext() error {
 	switch {
 	case n > maxContext:
 		return validation("The encryption context is longer than 8192 bytes.")
-	case n > 0 && u.algorithm != symmetricDefault:
+	case len(u.context) > 0 && u.algorithm != symmetricDefault:
 		return validation("An encryption context cannot be used with an asymmetric encryption algorithm.") // UNVERIFIED text
 	default:
 		return nil
@@ -118,16 +127,31 @@ func (u use) currentOf(tx *store.Tx, call *iam.Call, t target) (tool, error) {
 // apply finds and equips the key for a use, and ends a dry run.
 func (s *Service) apply(ctx context.Context, call *iam.Call, u use, identifier string, dry *bool) (t tool, err error) {
 	err = s.view(ctx, call, func(tx *store.Tx) (err error) {
-		t, err = u.current(tx, call, identifier)
+		if t, err = u.current(tx, call, identifier); err == nil {
+			err = u.fits(t)
+		}
+		if err == nil && model.Value(dry) {
+			err = dryRun() // here, so that it brings no AWS managed key about
+		}
 		return err
 	})
 	if throttled := s.charge(call, u, t.key); throttled != nil {
 		return t, throttled
 	}
-	if err == nil && model.Value(dry) {
-		err = dryRun()
-	}
 	return t, err
+}
+
+// fits checks that the key takes a plaintext as long as the request's.
+func (u use) fits(t tool) error {
+	if u.plaintext > 0 && t.material.pair != nil && u.plaintext > material.MaxPlaintext(t.key.Spec, u.algorithm) {
+		return tooLong(t.key, u.algorithm)
+	}
+	return nil
+}
+
+func tooLong(k *Key, algorithm string) error {
+	return validation(fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.",
+		algorithm, k.Spec, material.MaxPlaintext(k.Spec, algorithm)))
 }
 
 func (k *Key) owner() material.Owner { return material.Owner{Account: k.Account, KeyID: k.ID} }
@@ -142,8 +166,7 @@ func (s *Service) encrypt(ctx context.Context, call *iam.Call, t tool, u use, pl
 	case t.material.pair != nil:
 		c, err := t.material.pair.Encrypt(u.algorithm, plaintext)
 		if errors.Is(err, material.ErrTooLong) {
-			err = validation(fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.",
-				u.algorithm, t.key.Spec, material.MaxPlaintext(t.key.Spec, u.algorithm)))
+			err = tooLong(t.key, u.algorithm)
 		}
 		return c, err
 	case t.outside != nil:
@@ -155,11 +178,11 @@ func (s *Service) encrypt(ctx context.Context, call *iam.Call, t tool, u use, pl
 
 // Encrypt makes a ciphertext blob.
 func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	u, err := s.use("Encrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens)
+	u, err := s.use(call, "Encrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens, nil)
 	if err != nil {
 		return nil, err
 	}
-	u.context = in.EncryptionContext
+	u.context, u.plaintext = in.EncryptionContext, len(in.Plaintext)
 	t, err := s.apply(ctx, call, u, *in.KeyId, in.DryRun)
 	if err != nil {
 		return nil, err
@@ -174,17 +197,14 @@ func (s *Service) Encrypt(ctx context.Context, call *iam.Call, in *kmsapi.Encryp
 
 // Decrypt opens a ciphertext.
 func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	u, err := s.use("Decrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens)
+	u, err := s.use(call, "Decrypt", model.Or(in.EncryptionAlgorithm, symmetricDefault), in.GrantTokens, in.Recipient)
 	if err != nil {
-		return nil, err
-	}
-	if u.attested, err = s.attest(call, in.Recipient); err != nil {
 		return nil, err
 	}
 	u.context = in.EncryptionContext
 	c, err := newCiphertext(in.CiphertextBlob, in.KeyId, u.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	var t tool
 	err = s.view(ctx, call, func(tx *store.Tx) error {
@@ -192,7 +212,9 @@ func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.Decryp
 		if err != nil {
 			return err
 		}
-		t, err = c.tool(tx, call, u, target)
+		if t, err = c.tool(tx, call, u, target); err == nil && model.Value(in.DryRun) {
+			err = dryRun()
+		}
 		return err
 	})
 	if throttled := s.charge(call, u, t.key); throttled != nil {
@@ -200,9 +222,6 @@ func (s *Service) Decrypt(ctx context.Context, call *iam.Call, in *kmsapi.Decryp
 	}
 	if err != nil {
 		return nil, err
-	}
-	if model.Value(in.DryRun) {
-		return nil, dryRun()
 	}
 	plaintext, err := s.open(ctx, call, t, u, c)
 	if err != nil {
@@ -225,7 +244,7 @@ func (t tool) materialID() *string {
 // ReEncrypt opens a ciphertext under one key and makes another under a second
 // one, without showing the plaintext.
 func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
-	from, err := s.use("ReEncrypt", model.Or(in.SourceEncryptionAlgorithm, symmetricDefault), in.GrantTokens)
+	from, err := s.use(call, "ReEncrypt", model.Or(in.SourceEncryptionAlgorithm, symmetricDefault), in.GrantTokens, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +254,7 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 	to.algorithm = model.Or(in.DestinationEncryptionAlgorithm, symmetricDefault)
 	c, err := newCiphertext(in.CiphertextBlob, in.SourceKeyId, from.algorithm, in.DryRun, in.DryRunModifiers)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	var source, destination tool
 	err = s.view(ctx, call, func(tx *store.Tx) error {
@@ -253,17 +272,17 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 		if source, err = c.tool(tx, call, from, a); err != nil {
 			return err
 		}
-		destination, err = to.currentOf(tx, call, b)
+		if destination, err = to.currentOf(tx, call, b); err == nil && model.Value(in.DryRun) {
+			err = dryRun()
+		}
 		return err
 	})
-	if throttled := cmp.Or(s.charge(call, from, source.key), s.charge(call, to, destination.key)); throttled != nil {
-		return nil, throttled
+	throttled := s.charge(call, from, source.key)
+	if throttled == nil && destination.key != nil {
+		throttled = s.charge(call, to, destination.key)
 	}
-	if err != nil {
+	if err := cmp.Or(throttled, err); err != nil {
 		return nil, err
-	}
-	if model.Value(in.DryRun) {
-		return nil, dryRun()
 	}
 	plaintext, err := s.open(ctx, call, source, from, c)
 	if err != nil {

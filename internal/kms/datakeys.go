@@ -44,11 +44,8 @@ type dataKeyRequest struct {
 
 // dataKey makes a data key with what generate draws.
 func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation string, r dataKeyRequest, generate func(d *dataKey) error) (*dataKey, *attested, error) {
-	u, err := s.use(operation, symmetricDefault, r.tokens)
+	u, err := s.use(call, operation, symmetricDefault, r.tokens, r.recipient)
 	if err != nil {
-		return nil, nil, err
-	}
-	if u.attested, err = s.attest(call, r.recipient); err != nil {
 		return nil, nil, err
 	}
 	u.context, u.request = r.context, r.request
@@ -60,6 +57,7 @@ func (s *Service) dataKey(ctx context.Context, call *iam.Call, operation string,
 		return nil, nil, err
 	}
 	if d.blob, err = s.encrypt(ctx, call, d.tool, u, d.plaintext); err != nil {
+		clear(d.plaintext)
 		return nil, nil, err
 	}
 	s.usage.note(d.key, operation, call)
@@ -77,7 +75,7 @@ func randomBytes(n int) func(*dataKey) error {
 func (s *Service) GenerateDataKey(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
 	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	d, to, err := s.dataKey(ctx, call, "GenerateDataKey", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext, tokens: in.GrantTokens,
 		dry: in.DryRun, recipient: in.Recipient}, randomBytes(size))
@@ -93,7 +91,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, call *iam.Call, in *kmsap
 func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyWithoutPlaintextResponse, error) {
 	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	d, _, err := s.dataKey(ctx, call, "GenerateDataKeyWithoutPlaintext", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext,
 		tokens: in.GrantTokens, dry: in.DryRun}, randomBytes(size))
@@ -131,7 +129,7 @@ func (s *Service) pairRequest(spec string) ([]requestKey, error) {
 func (s *Service) GenerateDataKeyPair(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
 	request, err := s.pairRequest(*in.KeyPairSpec)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	d, to, err := s.dataKey(ctx, call, "GenerateDataKeyPair", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext, tokens: in.GrantTokens,
 		dry: in.DryRun, recipient: in.Recipient, request: request}, s.keyPair(ctx, *in.KeyPairSpec))
@@ -149,7 +147,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, call *iam.Call, in *k
 func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, call *iam.Call, in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyPairWithoutPlaintextResponse, error) {
 	request, err := s.pairRequest(*in.KeyPairSpec)
 	if err != nil {
-		return nil, err
+		return nil, s.unkeyed(call, err)
 	}
 	d, _, err := s.dataKey(ctx, call, "GenerateDataKeyPairWithoutPlaintext", dataKeyRequest{keyID: in.KeyId, context: in.EncryptionContext,
 		tokens: in.GrantTokens, dry: in.DryRun, request: request}, s.keyPair(ctx, *in.KeyPairSpec))

@@ -75,7 +75,7 @@ func (k *Key) wrappedBy(algorithm, wrappingSpec string) error {
 	case algorithm == kmsapi.AlgorithmSpecSM2PKE || wrappingSpec == kmsapi.WrappingKeySpecSM2:
 		return kmsapi.UnsupportedOperationException("SM2 wrapping keys are not supported in this Region.")
 	case algorithm == kmsapi.AlgorithmSpecRsaesPkcs1V15,
-		twice && !private,
+		twice && (!private || k.Spec == kmsapi.KeySpecSM2),
 		!twice && strings.HasPrefix(k.Spec, "RSA_"),
 		!twice && k.Spec == kmsapi.KeySpecEccNistP521 && wrappingSpec == kmsapi.WrappingKeySpecRsa2048:
 		return validation("Wrapping algorithm " + algorithm + " with wrapping key spec " + wrappingSpec + " is not compatible with key spec " + k.Spec + ".")
@@ -176,8 +176,11 @@ func (s *Service) unwrap(k *Key, now time.Time, in *kmsapi.ImportKeyMaterialRequ
 	case err != nil:
 		return nil, "", err
 	}
-	m := &Material{Spec: k.Spec, Bytes: append([]byte(nil), secret...)}
-	if err = m.prepare(); err == nil {
+	m := &Material{Spec: k.Spec, Bytes: secret}
+	if err = m.prepare(); err == nil && m.pair != nil && !m.pair.Sound() {
+		err = material.ErrSpec
+	}
+	if err == nil {
 		id, err = k.materialID(secret)
 	}
 	if err != nil {

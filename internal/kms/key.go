@@ -103,13 +103,16 @@ func (k *Key) gone(now time.Time) bool {
 // state is the key's state at a moment: what is stored, unless the key is on
 // its way to it, lacks material, or its key store is not connected.
 func (k *Key) state(tx *store.Tx, now time.Time) (string, error) {
+	passing := now.Before(k.Passing.Until)
 	switch {
 	case k.State == kmsapi.KeyStatePendingDeletion || k.State == kmsapi.KeyStatePendingReplicaDeletion:
 		return k.State, nil
-	case now.Before(k.Passing.Until):
-		return k.Passing.State, nil
+	case passing && k.Passing.State == kmsapi.KeyStateCreating:
+		return kmsapi.KeyStateCreating, nil
 	case k.Origin == kmsapi.OriginTypeExternal && !k.complete(now):
 		return kmsapi.KeyStatePendingImport, nil
+	case passing:
+		return k.Passing.State, nil
 	case k.StoreID == "":
 		return k.State, nil
 	}

@@ -132,7 +132,10 @@ func TestExternalKeyStore(t *testing.T) {
 		_, err = open(data.CiphertextBlob, nil)
 		w.want("Decrypt with the answer "+text[:min(20, len(text))], err, "KMSInvalidStateException")
 	}
-	proxy.Answer(func(rw http.ResponseWriter, _ string) bool { _, _ = rw.Write([]byte(`{"plaintext":"AAAA"}`)); return true })
+	proxy.Answer(func(rw http.ResponseWriter, _ string) bool {
+		_, _ = rw.Write([]byte(`{"plaintext":"AAAA"}`))
+		return true
+	})
 	_, err = open(data.CiphertextBlob, nil)
 	w.want("Decrypt with the answer of another plaintext", err, "InvalidCiphertextException")
 	proxy.Answer(nil)

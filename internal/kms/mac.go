@@ -9,15 +9,15 @@ import (
 )
 
 // authenticating begins a GenerateMac or VerifyMac.
-func (s *Service) authenticating(operation, algorithm string, tokens []string) (use, error) {
-	u, err := s.use(operation, algorithm, tokens)
+func (s *Service) authenticating(call *iam.Call, operation, algorithm string, tokens []string) (use, error) {
+	u, err := s.use(call, operation, algorithm, tokens, nil)
 	u.request = []requestKey{{policy.KeyKMSMacAlgorithm, algorithm}}
 	return u, err
 }
 
 // GenerateMac computes the authentication code of a message with an HMAC key.
 func (s *Service) GenerateMac(ctx context.Context, call *iam.Call, in *kmsapi.GenerateMacRequest) (*kmsapi.GenerateMacResponse, error) {
-	u, err := s.authenticating("GenerateMac", *in.MacAlgorithm, in.GrantTokens)
+	u, err := s.authenticating(call, "GenerateMac", *in.MacAlgorithm, in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (s *Service) GenerateMac(ctx context.Context, call *iam.Call, in *kmsapi.Ge
 
 // VerifyMac checks an authentication code. A wrong one is a fault, never an answer.
 func (s *Service) VerifyMac(ctx context.Context, call *iam.Call, in *kmsapi.VerifyMacRequest) (*kmsapi.VerifyMacResponse, error) {
-	u, err := s.authenticating("VerifyMac", *in.MacAlgorithm, in.GrantTokens)
+	u, err := s.authenticating(call, "VerifyMac", *in.MacAlgorithm, in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}

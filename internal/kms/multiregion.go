@@ -14,6 +14,9 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
+// maxReplicas bounds what one change writes. AWS has fewer Regions.
+const maxReplicas = 40
+
 // share writes what the keys of a multi-Region key have in common into the
 // others: key materials, rotation, and which Regions have one.
 func (k *Key) share(tx *store.Tx) error {
@@ -117,6 +120,9 @@ func (s *Service) addReplica(tx *store.Tx, there *iam.Call, key, replica *Key, i
 	}
 	if replica.Policy, err = newPolicy(tx, there, replica, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 		return err
+	}
+	if len(key.Replicas) >= maxReplicas {
+		return kmsapi.LimitExceededException("The number of replicas has reached the limit of a multi-Region key.")
 	}
 	if err := s.countKey(tx, replica, 1); err != nil {
 		return err

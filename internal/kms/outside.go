@@ -110,9 +110,6 @@ func connectionError(err error) string {
 // outsideFault is what cryptographic operations say when an external key store
 // fails (UNVERIFIED text).
 func outsideFault(err error) error {
-	if errors.Is(err, xks.ErrCiphertext) {
-		return material.ErrOpen
-	}
 	return kmsapi.KMSInvalidStateException("The external key store did not perform the operation.").Because(err)
 }
 
@@ -175,7 +172,10 @@ func (s *Service) openOutside(ctx context.Context, call *iam.Call, t tool, u use
 	o := b.Outside()
 	inner, err := s.config.Proxies.Decrypt(ctx, t.outside.proxy(), t.key.XksKeyID, metadataFor(call, u.operation, t.key.ARN()),
 		xks.Ciphertext{Ciphertext: o.Ciphertext, IV: o.IV, Tag: o.Tag, Metadata: o.Metadata}, readable(u.context))
-	if err != nil {
+	switch {
+	case errors.Is(err, xks.ErrCiphertext):
+		return nil, material.ErrOpen
+	case err != nil:
 		return nil, outsideFault(err)
 	}
 	return t.material.symmetric.DecryptInner(b, inner, u.context)

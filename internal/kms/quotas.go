@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -104,6 +105,11 @@ func (s *Service) charge(call *iam.Call, u use, key *Key) error {
 	default:
 		return s.take(call, keySpecs[key.Spec].pool)
 	}
+}
+
+// unkeyed counts a cryptographic use that ended before its key was known.
+func (s *Service) unkeyed(call *iam.Call, err error) error {
+	return cmp.Or(s.take(call, poolSymmetric), err)
 }
 
 // RequestQuotas are AWS's request quotas, in requests per second, by pool: a

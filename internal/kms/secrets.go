@@ -12,11 +12,8 @@ import (
 
 // DeriveSharedSecret agrees on a secret with a peer's public key (ECDH).
 func (s *Service) DeriveSharedSecret(ctx context.Context, call *iam.Call, in *kmsapi.DeriveSharedSecretRequest) (*kmsapi.DeriveSharedSecretResponse, error) {
-	u, err := s.use("DeriveSharedSecret", *in.KeyAgreementAlgorithm, in.GrantTokens)
+	u, err := s.use(call, "DeriveSharedSecret", *in.KeyAgreementAlgorithm, in.GrantTokens, in.Recipient)
 	if err != nil {
-		return nil, err
-	}
-	if u.attested, err = s.attest(call, in.Recipient); err != nil {
 		return nil, err
 	}
 	u.request = []requestKey{{policy.KeyKMSKeyAgreementAlgorithm, u.algorithm}}
@@ -31,6 +28,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, call *iam.Call, in *km
 	case err != nil:
 		return nil, err
 	case in.DryRun != nil && *in.DryRun:
+		clear(secret)
 		return nil, dryRun()
 	}
 	s.usage.note(t.key, "DeriveSharedSecret", call)
@@ -41,7 +39,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, call *iam.Call, in *km
 
 // Encapsulate draws a shared secret and encrypts it for the key (ML-KEM).
 func (s *Service) Encapsulate(ctx context.Context, call *iam.Call, in *kmsapi.EncapsulateRequest) (*kmsapi.EncapsulateResponse, error) {
-	u, err := s.use("Encapsulate", *in.EncapsulationAlgorithm, in.GrantTokens)
+	u, err := s.use(call, "Encapsulate", *in.EncapsulationAlgorithm, in.GrantTokens, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +59,7 @@ func (s *Service) Encapsulate(ctx context.Context, call *iam.Call, in *kmsapi.En
 // Decapsulate recovers a shared secret (ML-KEM). A ciphertext that was not made
 // for the key gives a secret that nobody else has.
 func (s *Service) Decapsulate(ctx context.Context, call *iam.Call, in *kmsapi.DecapsulateRequest) (*kmsapi.DecapsulateResponse, error) {
-	u, err := s.use("Decapsulate", *in.EncapsulationAlgorithm, in.GrantTokens)
+	u, err := s.use(call, "Decapsulate", *in.EncapsulationAlgorithm, in.GrantTokens, nil)
 	if err != nil {
 		return nil, err
 	}

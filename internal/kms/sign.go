@@ -13,8 +13,8 @@ import (
 )
 
 // signing begins a Sign or Verify.
-func (s *Service) signing(operation, algorithm, form string, tokens []string) (use, error) {
-	u, err := s.use(operation, algorithm, tokens)
+func (s *Service) signing(call *iam.Call, operation, algorithm, form string, tokens []string) (use, error) {
+	u, err := s.use(call, operation, algorithm, tokens, nil)
 	u.request = []requestKey{{policy.KeyKMSSigningAlgorithm, algorithm}, {policy.KeyKMSMessageType, form}}
 	return u, err
 }
@@ -34,7 +34,7 @@ func messageFault(err error, algorithm, form string) error {
 // Sign signs a message with an asymmetric key.
 func (s *Service) Sign(ctx context.Context, call *iam.Call, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 	form := model.Or(in.MessageType, kmsapi.MessageTypeRaw)
-	u, err := s.signing("Sign", *in.SigningAlgorithm, form, in.GrantTokens)
+	u, err := s.signing(call, "Sign", *in.SigningAlgorithm, form, in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (s *Service) Sign(ctx context.Context, call *iam.Call, in *kmsapi.SignReque
 // Verify checks a signature. One that does not verify is a fault, never an answer.
 func (s *Service) Verify(ctx context.Context, call *iam.Call, in *kmsapi.VerifyRequest) (*kmsapi.VerifyResponse, error) {
 	form := model.Or(in.MessageType, kmsapi.MessageTypeRaw)
-	u, err := s.signing("Verify", *in.SigningAlgorithm, form, in.GrantTokens)
+	u, err := s.signing(call, "Verify", *in.SigningAlgorithm, form, in.GrantTokens)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ const (
 	flagMRK        = 1
 	headerSize     = 56
 	outsideTag     = 16
+	maxOutside     = 4096 // bytes of plaintext
 )
 
 // ErrBlob reports a text that is no ciphertext blob of a symmetric key.
@@ -116,24 +117,32 @@ func parseOuter(b []byte) *Outer {
 		return nil
 	}
 	o.Tag, b = b[:outsideTag], b[outsideTag:]
-	if o.Metadata, o.Ciphertext, ok = cutLengthed(b); !ok || len(o.Ciphertext) == 0 {
+	if o.Metadata, o.Ciphertext, ok = cutLengthed(b); !ok || !o.wellFormed() {
 		return nil
 	}
 	return &o
 }
 
+// wellFormed holds the sizes that key stores may use (XKS Proxy API Specification,
+// EncryptResponse).
+func (o *Outer) wellFormed() bool {
+	return (len(o.IV) == 12 || len(o.IV) == 16) && len(o.Tag) == outsideTag && len(o.Metadata) <= 20 &&
+		len(o.Ciphertext) > NonceSize+Overhead && len(o.Ciphertext) <= NonceSize+maxOutside+Overhead
+}
+
 func cutLengthed(b []byte) (part, rest []byte, ok bool) {
-	if len(b) == 0 || len(b)-1 < int(b[0]) {
+	if len(b) == 0 || len(b) < 1+int(b[0]) {
 		return nil, nil, false
 	}
-	return b[1 : 1+b[0]], b[1+b[0]:], true
+	n := 1 + int(b[0])
+	return b[1:n], b[n:], true
 }
 
 // Wrap makes the blob of an inner ciphertext that an external key store has
-// encrypted. Initialization vector and metadata have at most 255 bytes, the tag 16.
+// encrypted.
 func (o Owner) Wrap(materialID string, outer *Outer) ([]byte, error) {
 	header, err := o.header(outsideVersion, materialID)
-	if err != nil || len(outer.IV) > 255 || len(outer.Metadata) > 255 || len(outer.Tag) != outsideTag {
+	if err != nil || !outer.wellFormed() {
 		return nil, errors.Join(ErrBlob, err)
 	}
 	b := append(header[:], byte(len(outer.IV)))

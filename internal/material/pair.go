@@ -121,6 +121,9 @@ func NewPair(spec string, s Secret) (*Pair, error) {
 }
 
 func parsePair(spec string, der []byte) (any, []byte, error) {
+	if _, _, err := parsePKCS8(der); err != nil {
+		return nil, nil, err
+	}
 	switch family(spec) {
 	case "SECP256K1":
 		return parseSecp256k1(der)
@@ -151,6 +154,13 @@ func parsePair(spec string, der []byte) (any, []byte, error) {
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.(crypto.Signer).Public())
 	return impl, public, err
+}
+
+// Sound reports whether the private key of a stranger, who may have made it with
+// intent, works: slowly. A generated one does.
+func (p *Pair) Sound() bool {
+	k, ok := p.impl.(rsaPair)
+	return !ok || k.sound()
 }
 
 // Sign signs a message given in one of the forms.

@@ -43,6 +43,12 @@ func parsePKCS8(der []byte) (algorithmIdentifier, []byte, error) {
 			return algorithmIdentifier{}, nil, errors.New("not PKCS #8")
 		}
 	}
+	for n := 0; len(rest) > 0; n++ { // attributes, then the public key
+		var more asn1.RawValue
+		if rest, err = asn1.Unmarshal(rest, &more); err != nil || n > 1 || more.Class != asn1.ClassContextSpecific || more.Tag > 1 {
+			return algorithmIdentifier{}, nil, errors.New("not PKCS #8")
+		}
+	}
 	if version != 0 && version != 1 {
 		return algorithmIdentifier{}, nil, errors.New("not PKCS #8")
 	}

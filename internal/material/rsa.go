@@ -5,6 +5,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +37,11 @@ func newRSA(spec string, key *rsa.PrivateKey) (any, error) {
 		return nil, fmt.Errorf("an RSA key of %d bits and %d primes", key.N.BitLen(), len(key.Primes))
 	}
 	return rsaPair{key}, nil
+}
+
+// sound reports whether the factors are prime; parsing a key does not show that.
+func (p rsaPair) sound() bool {
+	return !slices.ContainsFunc(p.key.Primes, func(f *big.Int) bool { return !f.ProbablyPrime(20) })
 }
 
 func isPSS(algorithm string) bool   { return strings.HasPrefix(algorithm, "RSASSA_PSS_") }
@@ -96,6 +103,9 @@ func (p rsaPair) decrypt(algorithm string, ciphertext []byte) ([]byte, error) {
 	h := hashOf(algorithm)
 	if h == 0 || !strings.HasPrefix(algorithm, "RSAES_OAEP_") {
 		return nil, ErrAlgorithm
+	}
+	if len(ciphertext) != p.key.Size() { // RFC 8017, 7.1.2
+		return nil, ErrOpen
 	}
 	plaintext, err := rsa.DecryptOAEP(h.New(), nil, p.key, ciphertext, nil)
 	if err != nil {

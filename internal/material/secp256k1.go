@@ -1,6 +1,7 @@
 package material
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/asn1"
 	"errors"
@@ -65,7 +66,8 @@ func parseSecp256k1(text []byte) (any, []byte, error) {
 		return nil, nil, ErrSpec
 	}
 	var inner ecPrivateKey
-	if rest, err := asn1.Unmarshal(private, &inner); err != nil || len(rest) > 0 || inner.Version != 1 || len(inner.PrivateKey) > 32 {
+	if rest, err := asn1.Unmarshal(private, &inner); err != nil || len(rest) > 0 || inner.Version != 1 || len(inner.PrivateKey) > 32 ||
+		len(inner.Curve) > 0 && !inner.Curve.Equal(oidSecp256k1) {
 		return nil, nil, errors.New("not a private key of RFC 5915")
 	}
 	var p secpPair
@@ -73,6 +75,9 @@ func parseSecp256k1(text []byte) (any, []byte, error) {
 		return nil, nil, ErrSpec
 	}
 	p.public = secpPublic(&p.d)
+	if b := inner.PublicKey.Bytes; len(b) > 0 && !bytes.Equal(b, p.public.SerializeUncompressed()) && !bytes.Equal(b, p.public.SerializeCompressed()) {
+		return nil, nil, ErrSpec
+	}
 	if id, err = secpIdentifier(); err != nil {
 		return nil, nil, err
 	}

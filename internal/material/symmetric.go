@@ -29,11 +29,21 @@ func Random(n int) ([]byte, error) {
 
 // MaterialID derives a key material id from the KMS key's id and the material,
 // so that the same material imported again has the same id (crypto.md §5). It
-// tells nothing about the material.
+// tells nothing about material that cannot be guessed.
 func MaterialID(keyID string, material []byte) string {
 	mac := hmac.New(sha256.New, material)
 	mac.Write([]byte("claviger key material id\x00" + keyID))
 	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// MACMaterialID is MaterialID for the material of HMAC keys. HMAC reads different
+// keys as the same (RFC 2104, 2: shorter ones are padded, longer ones hashed), so
+// that the material must not be its key; nor must the id be a code that the key
+// makes.
+func MACMaterialID(keyID string, material []byte) string {
+	h := sha256.New()
+	h.Write([]byte("claviger hmac key material\x00"))
+	return MaterialID(keyID, sum(h, material))
 }
 
 // NewSymmetric prepares the material of KeySize bytes with the given id.

@@ -32,10 +32,12 @@ type Txn struct {
 }
 
 // Limits of one Txn: conditions, operations, and bytes of keys and values. An
-// engine that is configured for less must be configured for these.
+// engine that is configured for less must be configured for these. The largest is
+// a change of what the keys of a multi-Region key share, in 41 Regions with the
+// longest policies, descriptions and tags.
 const (
 	MaxTxnOps   = 4096
-	MaxTxnBytes = 1 << 20
+	MaxTxnBytes = 8 << 20
 )
 
 // Errors of engines, and of transactions over them.

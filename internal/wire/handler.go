@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -282,7 +284,7 @@ func (s *Server) run(x *exchange) error {
 		err = x.service.admit(call, x.operation.name)
 	}
 	if err == nil {
-		out, err = x.operation.run(x.r.Context(), call, x.decode)
+		out, err = x.perform(call)
 	}
 	var body []byte
 	if err == nil {
@@ -302,6 +304,17 @@ func (s *Server) run(x *exchange) error {
 		s.config.Logger.Debug("answer not sent", "err", err)
 	}
 	return nil
+}
+
+// perform runs the operation. A panic is this program's mistake and fails the
+// request alone, which is recorded like any other.
+func (x *exchange) perform(call *iam.Call) (out any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("wire: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return x.operation.run(x.r.Context(), call, x.decode)
 }
 
 // encode makes the body of an answer.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/claviger/claviger/internal/sigv4"
@@ -43,7 +44,8 @@ type Dialer struct {
 
 // A Config says which proxies there are.
 type Config struct {
-	// Addresses maps the host name of each proxy to its address, HOST:PORT.
+	// Addresses maps the host name of each proxy, in lower case, to its address,
+	// HOST:PORT.
 	Addresses map[string]string
 	// Roots verify the proxies' certificates. Nil means the system's.
 	Roots *x509.CertPool
@@ -67,7 +69,7 @@ func NewDialer(c Config) *Dialer {
 				if err != nil {
 					return nil, err
 				}
-				return network.DialContext(ctx, proto, d.addresses[host])
+				return network.DialContext(ctx, proto, d.addresses[strings.ToLower(host)])
 			},
 			TLSClientConfig:     &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:   true,
@@ -110,8 +112,11 @@ const maxAnswer = 64 << 10
 
 // post sends one request and reads the answer into out.
 func (d *Dialer) post(ctx context.Context, p Proxy, path string, in, out any) error {
+	if strings.Contains(path, "/./") || strings.Contains(path, "/../") {
+		return ErrKeyNotFound // an external key's id that is a step in a path
+	}
 	u, err := url.Parse(p.Endpoint)
-	if err != nil || u.Scheme != "https" || d == nil || d.addresses[u.Host] == "" {
+	if err != nil || u.Scheme != "https" || d == nil || d.addresses[strings.ToLower(u.Host)] == "" {
 		return ErrUnreachable
 	}
 	body, err := json.Marshal(in)
