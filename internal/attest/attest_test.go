@@ -2,6 +2,9 @@ package attest_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -9,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,6 +89,38 @@ func TestVerify(t *testing.T) {
 		if d, err := attest.Verify(bad, root.Pool(), now); err == nil {
 			t.Errorf("byte %d of %d changed: %+v", i, len(good), d)
 		}
+	}
+}
+
+// A stranger's certificates are not worked with unless they are of AWS's kind:
+// verifying with a long RSA key takes minutes.
+func TestOtherCertificates(t *testing.T) {
+	now := time.Now()
+	root, key := attesttest.NewRoot(t, now), rsaKey(t, 2048)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	small, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, signer := range map[string]crypto.Signer{"RSA": key, "P-256": small} {
+		der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, place := range []string{"certificate", "cabundle"} {
+			document := root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
+				if p[place] = der; place == "cabundle" {
+					p[place] = [][]byte{der}
+				}
+			})
+			if _, err := attest.Verify(document, root.Pool(), now); err == nil || !strings.Contains(err.Error(), "of another kind") {
+				t.Errorf("a %s %s: %v", name, place, err)
+			}
+		}
+	}
+	long := root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["cabundle"] = [][]byte{make([]byte, 5000)} })
+	if _, err := attest.Verify(long, root.Pool(), now); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("a long certificate: %v", err)
 	}
 }
 

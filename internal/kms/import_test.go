@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+
+	"github.com/claviger/claviger/kmstest"
 )
 
 // external makes a key without key material.
@@ -351,6 +353,47 @@ func TestMaterialsExpireTogether(t *testing.T) {
 		time.Sleep(aDay + time.Minute)
 		if n := countRecords(w, "DeleteExpiredKeyMaterial", "us-east-1"); n == 0 {
 			t.Error("nothing was erased")
+		}
+	})
+}
+
+// HMAC makes some different keys one; imported, they stay different.
+func TestImportOfEquivalentMACKeys(t *testing.T) {
+	w := newWorld(t)
+	key := w.external(types.KeySpecHmac512, types.KeyUsageTypeGenerateVerifyMac)
+	first := bytes.Repeat([]byte("k"), 100)
+	hashed := sha256.Sum256(first)
+	_, err := w.bring(key.KeyId, first, nil)
+	w.want("ImportKeyMaterial", err, "")
+	for _, other := range [][]byte{append(hashed[:], make([]byte, 32)...), append(bytes.Clone(first), 0)} {
+		_, err = w.bring(key.KeyId, other, nil)
+		w.want("ImportKeyMaterial of an equivalent key", err, "IncorrectKeyMaterialException")
+	}
+	_, err = w.bring(key.KeyId, first, nil)
+	w.want("ImportKeyMaterial again", err, "")
+}
+
+// Material that has expired is gone, also while the key's primary Region changes.
+func TestExpiryWhileUpdating(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kmstest.Settling(time.Hour))
+		key := w.multiRegion(types.OriginTypeExternal)
+		_, err := w.bring(key.KeyId, bytes.Repeat([]byte("1"), 32), func(in *kms.ImportKeyMaterialInput) {
+			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires, aws.Time(time.Now().Add(130*time.Minute))
+		})
+		w.want("ImportKeyMaterial", err, "")
+		_, err = w.root.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: key.KeyId, ReplicaRegion: aws.String("eu-west-1")})
+		w.want("ReplicateKey", err, "")
+		time.Sleep(2 * time.Hour)
+		_, err = w.in("eu-west-1").bring(key.KeyId, bytes.Repeat([]byte("1"), 32), nil)
+		w.want("ImportKeyMaterial into the replica", err, "")
+		_, err = w.root.UpdatePrimaryRegion(t.Context(), &kms.UpdatePrimaryRegionInput{KeyId: key.KeyId, PrimaryRegion: aws.String("eu-west-1")})
+		w.want("UpdatePrimaryRegion", err, "")
+		w.sealed(key.KeyId, "while it is updating")
+		for _, later := range []time.Duration{10 * time.Minute, 10 * time.Minute} {
+			time.Sleep(later)
+			_, err = w.root.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})
+			w.want("Encrypt after expiry", err, "KMSInvalidStateException")
 		}
 	})
 }

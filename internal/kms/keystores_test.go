@@ -138,6 +138,12 @@ func TestExternalKeyStore(t *testing.T) {
 	})
 	_, err = open(data.CiphertextBlob, nil)
 	w.want("Decrypt with the answer of another plaintext", err, "InvalidCiphertextException")
+	proxy.Answer(func(rw http.ResponseWriter, _ string) bool {
+		xkstest.Refuse(rw, 400, "InvalidCiphertextException")
+		return true
+	})
+	_, err = w.root.Encrypt(ctx, &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("a")})
+	w.want("Encrypt with the answer that a ciphertext is wrong", err, "KMSInvalidStateException")
 	proxy.Answer(nil)
 
 	_, err = w.root.DisconnectCustomKeyStore(ctx, &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: store})
@@ -230,6 +236,10 @@ func TestExternalKeyStoreRefusals(t *testing.T) {
 	w.want("the name again", create(func(in *kms.CreateCustomKeyStoreInput) { in.XksProxyUriPath = aws.String("/b/kms/xks/v1") }), "CustomKeyStoreNameInUseException")
 	w.want("the address again", create(func(in *kms.CreateCustomKeyStoreInput) { in.CustomKeyStoreName = aws.String("b") }), "XksProxyUriInUseException")
 
+	for _, step := range []string{".", ".."} {
+		_, err = w.outside(store, step)
+		w.want("an external key that is a step in a path", err, "XksKeyNotFoundException")
+	}
 	_, err = w.outside(store, "none")
 	w.want("an external key that does not exist", err, "XksKeyNotFoundException")
 	proxy.Change("two", func(k *xkstest.Key) { k.Usage = []string{"ENCRYPT"} })

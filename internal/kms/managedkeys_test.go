@@ -99,5 +99,28 @@ func TestRequestQuotas(t *testing.T) {
 		w.want("ListKeys, which does not", err, "")
 		time.Sleep(time.Second)
 		w.want("Encrypt a second later", encrypt(), "DryRunOperationException")
+
+		// What fails early counts, once.
+		time.Sleep(time.Second)
+		early := []func() error{
+			func() error {
+				_, err := w.root.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: []byte("no blob")})
+				return err
+			},
+			func() error {
+				_, err := w.root.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: key.KeyId})
+				return err
+			},
+			func() error {
+				_, err := w.root.ReEncrypt(ctx, &kms.ReEncryptInput{SourceKeyId: aws.String("alias/none"), DestinationKeyId: aws.String("alias/none"),
+					CiphertextBlob: []byte("none")})
+				return err
+			},
+		}
+		for i, do := range append(early, early...) {
+			if throttled := code(do()) == "ThrottlingException"; throttled != (i >= 3) {
+				t.Errorf("request %d of a second is throttled: %v", i, throttled)
+			}
+		}
 	})
 }

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -329,4 +330,40 @@ func TestOtherPartitions(t *testing.T) {
 		_, err := w.in(region).root.CreateKey(t.Context(), &kms.CreateKeyInput{})
 		w.want("CreateKey in "+region, err, "InvalidSignatureException")
 	}
+}
+
+// Related keys with the longest policies, descriptions and tags change together,
+// and go; there are at most 40 replicas.
+func TestLargeMultiRegionKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, key := t.Context(), w.multiRegion("")
+		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"}]` +
+			strings.Repeat("\n", 32000) + `}`
+		in := &kms.ReplicateKeyInput{KeyId: key.KeyId, Policy: &policy, Description: aws.String(strings.Repeat("\x01", 8192))}
+		for i := range 50 {
+			in.Tags = append(in.Tags, types.Tag{TagKey: aws.String(fmt.Sprint(i, strings.Repeat("ü", 120))), TagValue: aws.String(strings.Repeat("ü", 256))})
+		}
+		region := func(i int) string { return fmt.Sprintf("xx-moon-%d", i) }
+		for i := range 40 {
+			in.ReplicaRegion = aws.String(region(i))
+			if _, err := w.root.ReplicateKey(ctx, in); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		in.ReplicaRegion = aws.String(region(40))
+		_, err := w.root.ReplicateKey(ctx, in)
+		w.want("ReplicateKey for the 41st time", err, "LimitExceededException")
+		_, err = w.root.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: key.KeyId})
+		w.want("RotateKeyOnDemand", err, "")
+		_, err = w.root.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: key.KeyId})
+		w.want("EnableKeyRotation", err, "")
+		_, err = w.in(region(7)).root.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key.KeyId, PendingWindowInDays: aws.Int32(7)})
+		w.want("ScheduleKeyDeletion", err, "")
+		time.Sleep(8 * aDay)
+		synctest.Wait()
+		if n := len(w.describe(key.KeyId).MultiRegionConfiguration.ReplicaKeys); n != 39 {
+			t.Errorf("%d replicas are left", n)
+		}
+	})
 }

@@ -124,6 +124,14 @@ func TestSecretNeverPrints(t *testing.T) {
 
 func FuzzParseBlob(f *testing.F) {
 	f.Add(make([]byte, 96))
+	for _, lengths := range [][2]byte{{12, 20}, {16, 0}, {255, 0}, {12, 255}, {0, 0}} {
+		b := make([]byte, 400)
+		b[0], b[headerSize] = outsideVersion, lengths[0]
+		if at := headerSize + 1 + int(lengths[0]) + outsideTag; at < len(b) {
+			b[at] = lengths[1]
+		}
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := ParseBlob(data)
 		if (b == nil) == (err == nil) {

@@ -302,3 +302,21 @@ func TestServiceHeaders(t *testing.T) {
 		t.Errorf("refused: %d %s", status, text)
 	}
 }
+
+// TestDryRunMakesNothing: an AWS managed key that a dry run would use is not
+// brought about by it.
+func TestDryRunMakesNothing(t *testing.T) {
+	c := client{t, kmstest.Start(t, kmstest.Service("s3.amazonaws.com", "s3key", "s3secret"))}
+	for _, dry := range []string{"true", "false"} {
+		body := `{"KeyId":"alias/aws/s3","KeySpec":"AES_256","DryRun":` + dry + `}`
+		r := c.post("GenerateDataKey", body)
+		r.Header.Set("X-Amz-Forwarded-Access-Key-Id", "test")
+		_, _, text := c.do(signed(r, body, credentials{"s3key", "s3secret", ""}, "us-east-1", "kms", time.Now()))
+		if got := find(text, "__type"); (dry == "true") != (got == "DryRunOperationException") {
+			t.Fatalf("DryRun %s: %s", dry, text)
+		}
+		if _, keys := c.call(root, "ListKeys", `{}`); (dry == "true") != strings.Contains(keys, `"Keys":[]`) {
+			t.Errorf("after DryRun %s there are %s", dry, keys)
+		}
+	}
+}

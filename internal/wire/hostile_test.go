@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"github.com/claviger/claviger/internal/wire"
 	"github.com/claviger/claviger/kmstest"
 )
 
@@ -135,5 +136,16 @@ func TestManyPrincipals(t *testing.T) {
 	policy := `{\"Statement\":[{\"Effect\":\"Allow\",\"Principal\":{\"AWS\":[\"111122223333\",` + strings.Join(names, ",") + `]},\"Action\":\"kms:*\",\"Resource\":\"*\"}]}`
 	if status, text := c.call(root, "CreateKey", `{"Policy":"`+policy+`"}`); status != 200 {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// TestPanic: an operation that panics fails its request alone, which goes on to
+// be recorded and answered.
+func TestPanic(t *testing.T) {
+	if err := wire.Perform(func() { panic("a mistake") }); err == nil || !strings.Contains(err.Error(), "a mistake") {
+		t.Errorf("a panic is %v", err)
+	}
+	if err := wire.Perform(func() {}); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,163 @@
+package material
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"testing"
+
+	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/smx509"
+)
+
+// A plaintext of one byte is now and then the mask itself, so that the
+// ciphertext's C2 is zero: it is a ciphertext like any other. What is not ASN.1 is
+// none, though the same library makes it.
+func TestSM2OfShortPlaintexts(t *testing.T) {
+	p := testPair(t, "SM2")
+	zeros := 0
+	for i := range 1500 {
+		c, err := p.Encrypt("SM2PKE", []byte{byte(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c[len(c)-1] == 0 {
+			zeros++
+		}
+		if m, err := p.Decrypt("SM2PKE", c); err != nil || len(m) != 1 || m[0] != byte(i) {
+			t.Fatalf("%x = %x, %v", c, m, err)
+		}
+	}
+	if zeros == 0 {
+		t.Error("none of the ciphertexts had a zero C2")
+	}
+	plain, err := sm2.Encrypt(rand.Reader, &p.impl.(sm2Pair).key.PublicKey, []byte("hello"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.Decrypt("SM2PKE", plain); !errors.Is(err, ErrOpen) {
+		t.Errorf("a ciphertext that is no ASN.1 = %q, %v", m, err)
+	}
+}
+
+// The largest number that the standard admits as an SM2 private key is n-2; n-1
+// signs nothing.
+func TestSM2Range(t *testing.T) {
+	for back, want := range map[int64]bool{1: false, 2: true} {
+		d := new(big.Int).Sub(sm2.P256().Params().N, big.NewInt(back))
+		key := &sm2.PrivateKey{PrivateKey: ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: sm2.P256()}, D: d}}
+		key.X, key.Y = sm2.P256().ScalarBaseMult(d.Bytes())
+		der, err := smx509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewPair("SM2", NewSecret(der)); (err == nil) != want {
+			t.Errorf("d = n-%d: %v", back, err)
+		}
+	}
+}
+
+// Nothing may follow a private key, and what it says about itself must be true.
+func TestPKCS8IsReadStrictly(t *testing.T) {
+	for _, spec := range []string{"RSA_2048", "ECC_NIST_P256", "ECC_NIST_EDWARDS25519", "ECC_SECG_P256K1", "SM2", "ML_DSA_44", "ML_KEM_512"} {
+		der, err := GeneratePair(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewPair(spec, NewSecret(append(bytes.Clone(der), 1, 2, 3))); !errors.Is(err, ErrSpec) {
+			t.Errorf("a %s key with something after it: %v", spec, err)
+		}
+		der[1+int(der[1]&0x7f)*int(der[1]>>7)] += 3 // the length of the outer SEQUENCE
+		if _, err := NewPair(spec, NewSecret(append(der, 0xde, 0xad, 0xbe))); !errors.Is(err, ErrSpec) {
+			t.Errorf("a %s key with something in its end: %v", spec, err)
+		}
+	}
+	id, err := secpIdentifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := testPair(t, "ECC_SECG_P256K1").impl.(secpPair)
+	d := own.d.Bytes()
+	for name, inner := range map[string]ecPrivateKey{
+		"another curve":      {Version: 1, PrivateKey: d[:], Curve: asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}},
+		"another public key": {Version: 1, PrivateKey: d[:], PublicKey: asn1.BitString{Bytes: []byte{4}, BitLength: 8}},
+		"":                   {Version: 1, PrivateKey: d[:], Curve: oidSecp256k1, PublicKey: asn1.BitString{Bytes: own.public.SerializeCompressed(), BitLength: 8 * 33}},
+	} {
+		text, err := asn1.Marshal(inner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := marshalPKCS8(id, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewPair("ECC_SECG_P256K1", NewSecret(der)); (err == nil) != (name == "") {
+			t.Errorf("a key of %q: %v", name, err)
+		}
+	}
+}
+
+// An RSA ciphertext is as long as the modulus, also where it begins with zeros.
+func TestRSACiphertextsHaveOneLength(t *testing.T) {
+	p := testPair(t, "RSA_2048")
+	for {
+		c, err := p.Encrypt("RSAES_OAEP_SHA_256", []byte("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c[0] == 0 {
+			if m, err := p.Decrypt("RSAES_OAEP_SHA_256", c[1:]); !errors.Is(err, ErrOpen) {
+				t.Errorf("a short ciphertext = %q, %v", m, err)
+			}
+			return
+		}
+	}
+}
+
+// A modulus with three factors of which two pass for one passes the parser.
+func TestSoundRSA(t *testing.T) {
+	if !testPair(t, "RSA_2048").Sound() || !testPair(t, "ECC_NIST_P256").Sound() {
+		t.Error("a generated key is not sound")
+	}
+	prime := func(bits int) *big.Int {
+		n, err := rand.Prime(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	one, e := big.NewInt(1), big.NewInt(65537)
+	for {
+		a, b, q := prime(512), prime(512), prime(1024)
+		p := new(big.Int).Mul(a, b)
+		n := new(big.Int).Mul(p, q)
+		pq := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		d := new(big.Int).ModInverse(e, pq)
+		if n.BitLen() != 2048 || d == nil {
+			continue
+		}
+		if (rsaPair{&rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}, D: d, Primes: []*big.Int{p, q}}}).sound() {
+			t.Error("a composite factor passes")
+		}
+		return
+	}
+}
+
+// HMAC reads some different keys as the same; their ids differ, and no id is a
+// code that the key makes.
+func TestMACMaterialID(t *testing.T) {
+	long := bytes.Repeat([]byte("k"), 100)
+	hashed := sha256.Sum256(long)
+	ids := map[string]bool{}
+	for _, key := range [][]byte{long, append(hashed[:], make([]byte, 32)...), append(hashed[:], make([]byte, 96)...), hashed[:]} {
+		ids[MACMaterialID("1234", key)] = true
+	}
+	if len(ids) != 4 {
+		t.Errorf("%d ids of four keys", len(ids))
+	}
+}
