@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,7 +67,7 @@ func (l *proxyList) Set(s string) error {
 	if !given {
 		address = net.JoinHostPort(host, "443")
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil || host == "" {
+	if _, _, err := net.SplitHostPort(address); err != nil || host == "" || strings.ContainsAny(host, ":/") {
 		return errors.New("must be HOST or HOST=ADDRESS:PORT")
 	}
 	if *l == nil {
@@ -101,7 +103,7 @@ func (o *kmsOptions) configure(c *kms.Config, dev bool) error {
 			rates[name] = n
 			requests++
 		default:
-			return fmt.Errorf("there is no quota %q", name)
+			return fmt.Errorf("there is no quota %q; there are Keys, CustomKeyStores, %s", name, strings.Join(slices.Sorted(maps.Keys(rates)), ", "))
 		}
 	}
 	switch {

@@ -77,14 +77,18 @@ func help(_ context.Context, _ []string, stdout, _ io.Writer) error {
 func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("claviger "+name, flag.ContinueOnError)
 	f.SetOutput(stderr)
+	f.Usage = func() {} // parse says it
 	return f
 }
 
 // parse reads flags; anything left over is an error.
 func parse(f *flag.FlagSet, args []string) error {
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(f.Output(), "Usage of %s:\n", f.Name())
+		f.PrintDefaults()
 		return err
 	} else if err != nil {
+		fmt.Fprintf(f.Output(), "see %s --help\n", f.Name())
 		return errUsage
 	}
 	if f.NArg() > 0 {

@@ -122,7 +122,9 @@ func (o *serveOptions) config() (server.Config, error) {
 	c := server.Config{Dir: o.data, KeyFile: o.keyFile, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
 		AcceptAuditLoss: o.acceptLoss}
 	switch {
-	case o.dev == (o.data != ""):
+	case o.dev && o.data != "":
+		return c, errors.New("--dev and --data exclude each other")
+	case !o.dev && o.data == "":
 		return c, errors.New("serve needs either --dev or --data DIR")
 	case o.auditSync != "always" && o.auditSync != "interval":
 		return c, errors.New("--audit-sync is interval or always")

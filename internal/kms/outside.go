@@ -69,7 +69,15 @@ func metadataFor(call *iam.Call, operation, keyARN string) xks.Metadata {
 
 // probe asks the proxy whether it serves.
 func (s *Service) probe(ctx context.Context, call *iam.Call, o outside, operation string) error {
-	return s.config.Proxies.Health(ctx, o.proxy(), metadataFor(call, operation, ""))
+	return s.told(call, o, s.config.Proxies.Health(ctx, o.proxy(), metadataFor(call, operation, "")))
+}
+
+// told logs why a proxy failed: operators are to know, and callers are not.
+func (s *Service) told(call *iam.Call, o outside, err error) error {
+	if err != nil && !errors.Is(err, xks.ErrCiphertext) && !errors.Is(err, xks.ErrKeyNotFound) {
+		s.config.Logger.Warn("external key store", "requestId", call.RequestID, "keyStore", o.store.ID, "err", err)
+	}
+	return err
 }
 
 // proxyFault is what the operations on key stores say when a proxy does not serve.
@@ -134,7 +142,7 @@ func (s *Service) checkOutside(ctx context.Context, call *iam.Call, k *KeyStore,
 	switch {
 	case errors.Is(err, xks.ErrKeyNotFound):
 		return kmsapi.XksKeyNotFoundException("").Because(err)
-	case err != nil:
+	case s.told(call, o, err) != nil:
 		return kmsapi.CustomKeyStoreInvalidStateException("The external key store did not describe the key.").Because(err) // UNVERIFIED text
 	case m.Spec != "AES_256" || m.Status != "ENABLED" || !slices.Contains(m.Usage, "ENCRYPT") || !slices.Contains(m.Usage, "DECRYPT"):
 		return kmsapi.XksKeyInvalidConfigurationException("")
@@ -161,7 +169,7 @@ func (s *Service) encryptOutside(ctx context.Context, call *iam.Call, t tool, u 
 		return nil, err
 	}
 	c, err := s.config.Proxies.Encrypt(ctx, t.outside.proxy(), t.key.XksKeyID, metadataFor(call, u.operation, t.key.ARN()), inner, readable(u.context))
-	if err != nil {
+	if s.told(call, *t.outside, err) != nil {
 		return nil, outsideFault(err)
 	}
 	return t.key.owner().Wrap(t.material.ID, &material.Outer{IV: c.IV, Tag: c.Tag, Metadata: c.Metadata, Ciphertext: c.Ciphertext})
@@ -175,7 +183,7 @@ func (s *Service) openOutside(ctx context.Context, call *iam.Call, t tool, u use
 	switch {
 	case errors.Is(err, xks.ErrCiphertext):
 		return nil, material.ErrOpen
-	case err != nil:
+	case s.told(call, *t.outside, err) != nil:
 		return nil, outsideFault(err)
 	}
 	return t.material.symmetric.DecryptInner(b, inner, u.context)

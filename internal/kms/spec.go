@@ -122,7 +122,11 @@ func (k *Key) has(operation string) error {
 		case k.isReplica():
 			return k.notPrimary()
 		}
-	case "GetKeyRotationStatus", "ListKeyRotations", "RotateKeyOnDemand":
+	case "GetKeyRotationStatus": // of other specs it is always false (API reference until 2023; Terraform relies on it)
+		if inStore {
+			return kmsapi.UnsupportedOperationException("")
+		}
+	case "ListKeyRotations", "RotateKeyOnDemand":
 		switch {
 		case !k.isSymmetric() || inStore:
 			return kmsapi.UnsupportedOperationException("")

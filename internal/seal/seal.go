@@ -67,6 +67,9 @@ func (f *File) Unwrap(wrapped []byte) ([]byte, error) {
 
 func (f *File) key() ([]byte, error) {
 	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("seal: there is no root key at %s, without which the store stays closed; give the place where it is kept: %w", f.path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("seal: root key: %w", err)
 	}

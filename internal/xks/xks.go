@@ -117,7 +117,7 @@ func (d *Dialer) post(ctx context.Context, p Proxy, path string, in, out any) er
 	}
 	u, err := url.Parse(p.Endpoint)
 	if err != nil || u.Scheme != "https" || d == nil || d.addresses[strings.ToLower(u.Host)] == "" {
-		return ErrUnreachable
+		return fmt.Errorf("%w: %s is not among the proxies that this server may call", ErrUnreachable, p.Endpoint)
 	}
 	body, err := json.Marshal(in)
 	if err != nil {
