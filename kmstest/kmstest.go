@@ -82,6 +82,9 @@ func Quotas(keys, keyStores int) Option {
 	return func(c *server.Config) { c.KMS.Quotas = kms.Quotas{Keys: keys, KeyStores: keyStores} }
 }
 
+// Regions are where keys may be. Without it they may be anywhere.
+func Regions(names ...string) Option { return func(c *server.Config) { c.KMS.Regions = names } }
+
 // SM2 allows the key spec SM2, as in the Regions in China.
 func SM2() Option { return func(c *server.Config) { c.KMS.SM2 = true } }
 

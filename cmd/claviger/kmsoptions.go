@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/attest"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/throttle"
 	"github.com/claviger/claviger/internal/xks"
@@ -22,6 +24,7 @@ import (
 type kmsOptions struct {
 	requestQuotas    string
 	quotas           quotaList
+	regions          regionList
 	sm2              bool
 	proxies          proxyList
 	proxyCA          string
@@ -31,10 +34,25 @@ type kmsOptions struct {
 func (o *kmsOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.requestQuotas, "request-quotas", "", "on or off: answer ThrottlingException above AWS's request quotas (default on, with --dev off)")
 	f.Var(&o.quotas, "quota", "NAME=N: a quota of each account and Region: Keys, CustomKeyStores, or requests per second of an operation or pool of operations; may be repeated")
+	f.Var(&o.regions, "region", "a Region that keys may be in; may be repeated (default any)")
 	f.BoolVar(&o.sm2, "enable-sm2", false, "allow the key spec SM2, as in the Regions in China")
 	f.Var(&o.proxies, "xks-proxy", "HOST[=ADDRESS:PORT]: an external key store proxy that custom key stores can name; may be repeated")
 	f.StringVar(&o.proxyCA, "xks-ca", "", "certificates that verify external key store proxies, PEM (default the system's)")
 	f.Var(&o.attestationRoots, "attestation-root", "root certificate of attestation documents besides AWS's, PEM; may be repeated")
+}
+
+// A regionList is the flag --region.
+type regionList arn.Regions
+
+func (l *regionList) String() string { return "" }
+
+// Set adds a Region.
+func (l *regionList) Set(s string) error {
+	if !arn.IsRegion(s) || arn.Partition(s) != iam.Partition {
+		return errors.New("must be the name of a Region, as eu-central-1")
+	}
+	*l = append(*l, s)
+	return nil
 }
 
 // A quotaList is the flag --quota.
@@ -115,7 +133,7 @@ func (o *kmsOptions) configure(c *kms.Config, dev bool) error {
 	if c.Limits == nil && requests > 0 {
 		return errors.New("--quota of requests needs --request-quotas on")
 	}
-	c.SM2 = o.sm2
+	c.SM2, c.Regions = o.sm2, arn.Regions(o.regions)
 	if len(o.proxies) == 0 && o.proxyCA != "" {
 		return errors.New("--xks-ca goes with --xks-proxy")
 	}

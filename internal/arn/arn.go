@@ -4,6 +4,7 @@ package arn
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -79,6 +80,12 @@ func STS(partition, account, resource string) string {
 func IsAccount(s string) bool {
 	return len(s) == 12 && isDigits(s)
 }
+
+// Regions are the names of Regions that there are; none: any.
+type Regions []string
+
+// Has reports whether there is the Region.
+func (r Regions) Has(name string) bool { return len(r) == 0 || slices.Contains(r, name) }
 
 // IsRegion reports whether s has the form of a Region name, as us-east-1 or
 // us-gov-west-1: two or three words of letters and a number, with hyphens between.

@@ -66,7 +66,7 @@ func (s *Service) ReplicateKey(ctx context.Context, call *iam.Call, in *kmsapi.R
 		if err := mayReplicate(tx, &there, replica, in); err != nil {
 			return err
 		}
-		if replica.Region == key.Region || arn.Partition(replica.Region) != arn.Partition(key.Region) {
+		if !s.config.Regions.Has(replica.Region) || replica.Region == key.Region || arn.Partition(replica.Region) != arn.Partition(key.Region) {
 			return validation("ReplicaRegion " + replica.Region + " is not valid for " + key.ARN() + ".") // UNVERIFIED text
 		}
 		if _, err := store.Get(tx, keyKind, keyKey(replica.Region, key.Account, key.ID)); err == nil {

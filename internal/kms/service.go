@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/store"
@@ -35,6 +36,8 @@ type Config struct {
 	// Settling is how long a replica is Creating, and the keys of a changed primary
 	// Region are Updating. Zero: only the answer says so.
 	Settling time.Duration
+	// Regions are where keys may be. Empty: anywhere.
+	Regions arn.Regions
 	// SM2 allows the key spec SM2.
 	SM2 bool
 	// Proxies are the external key store proxies that there are. Nil: none.

@@ -106,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS)}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
-		Log: log, Logger: c.Logger})
+		Log: log, Regions: c.KMS.Regions, Logger: c.Logger})
 	return s, nil
 }
 

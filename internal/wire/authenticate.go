@@ -25,7 +25,8 @@ func (s *Server) authenticate(ctx context.Context, svc *service, r *http.Request
 	if sig.Service != svc.name {
 		return nil, "", &sigv4.Error{Code: "InvalidSignatureException", Message: "Credential should be scoped to correct service: '" + svc.name + "'. "}
 	}
-	if !arn.IsRegion(sig.Region) || arn.Partition(sig.Region) != iam.Partition { // whose principals nobody here is
+	if !arn.IsRegion(sig.Region) || arn.Partition(sig.Region) != iam.Partition || // whose principals nobody here is
+		svc.regional && !s.config.Regions.Has(sig.Region) {
 		return nil, "", &sigv4.Error{Code: "InvalidSignatureException", Message: "Credential should be scoped to a valid region, not '" + sig.Region + "'. "}
 	}
 	c, err := s.config.Directory.Find(ctx, sig.AccessKeyID, sig.Token)

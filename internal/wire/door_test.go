@@ -4,6 +4,7 @@ import (
 	"encoding/json/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/claviger/claviger/kmstest"
 )
@@ -231,4 +232,31 @@ func TestRefusalTexts(t *testing.T) {
 		}
 	}
 	c.must(alice, "Encrypt", `{"KeyId":"`+key+`","Plaintext":"eA=="}`, "")
+}
+
+// TestRegions: where the operator has not put a Region there are no keys; services
+// without Regions are everywhere.
+func TestRegions(t *testing.T) {
+	c := client{t, kmstest.Start(t, kmstest.Regions("eu-central-1", "eu-west-1"))}
+	ask := func(region, operation, body string) (int, string) {
+		r := c.post(operation, body)
+		status, _, text := c.do(signed(r, body, root, region, "kms", time.Now()))
+		return status, text
+	}
+	if status, text := ask("us-east-1", "ListKeys", `{}`); status != 400 || find(text, "__type") != "InvalidSignatureException" {
+		t.Errorf("%d %s", status, text)
+	}
+	status, text := ask("eu-central-1", "CreateKey", `{"MultiRegion":true}`)
+	if status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	key := find(text, "KeyId")
+	for region, want := range map[string]int{"eu-west-1": 200, "eu-west-2": 400} {
+		if status, text := ask("eu-central-1", "ReplicateKey", `{"KeyId":"`+key+`","ReplicaRegion":"`+region+`"}`); status != want {
+			t.Errorf("a replica in %s: %d %s", region, status, text)
+		}
+	}
+	if status, text := c.query(root, "iam", "Action", "ListUsers"); status != 200 {
+		t.Errorf("%d %s", status, text)
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 	"uuid"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
@@ -44,6 +45,8 @@ type Config struct {
 	STS           *sts.Service
 	Organizations *org.Service
 	Log           *audit.Log
+	// Regions are those of the services that have Regions. Empty: any.
+	Regions arn.Regions
 	// Logger is told of internal errors. Nil means slog.Default.
 	Logger *slog.Logger
 }

@@ -28,6 +28,7 @@ type service struct {
 	namespace    string   // Query: of the XML
 	version      string   // Query: of the API
 	internal     string   // the fault for our own failures
+	regional     bool     // what it keeps is in Regions
 	known        []string // every operation of the model
 	operations   map[string]*operation
 	// admit counts a request against its quota; nil: there are none.
@@ -46,11 +47,11 @@ type operation struct {
 // services builds the tables.
 func services(c Config) []*service {
 	all := []*service{
-		{name: "kms", protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS), admit: c.KMS.Admit},
+		{name: "kms", regional: true, protocol: jsonProtocol, targetPrefix: kmsapi.TargetPrefix, internal: "KMSInternalException", known: kmsapi.Operations, operations: kmsOperations(c.KMS), admit: c.KMS.Admit},
 		{name: "iam", protocol: queryProtocol, namespace: iamapi.Namespace, version: iamapi.Version, internal: "ServiceFailure", known: iamapi.Operations, operations: iamOperations(c.IAM)},
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
-		{name: "tagging", protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
+		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
 	}
 	for _, s := range all {
 		for name, o := range s.operations {
