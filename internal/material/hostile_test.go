@@ -2,7 +2,6 @@ package material
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -12,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/emmansun/gmsm/sm2"
-	"github.com/emmansun/gmsm/smx509"
 )
 
 // A plaintext of one byte is now and then the mask itself, so that the
@@ -49,13 +47,12 @@ func TestSM2OfShortPlaintexts(t *testing.T) {
 // signs nothing.
 func TestSM2Range(t *testing.T) {
 	for back, want := range map[int64]bool{1: false, 2: true} {
-		d := new(big.Int).Sub(sm2.P256().Params().N, big.NewInt(back))
-		key := &sm2.PrivateKey{PrivateKey: ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: sm2.P256()}, D: d}}
-		key.X, key.Y = sm2.P256().ScalarBaseMult(d.Bytes())
-		der, err := smx509.MarshalPKCS8PrivateKey(key)
+		der, err := GeneratePair("SM2")
 		if err != nil {
 			t.Fatal(err)
 		}
+		at := bytes.Index(der, []byte{2, 1, 1, 4, 32}) // the version and the private key of RFC 5915
+		new(big.Int).Sub(sm2.P256().Params().N, big.NewInt(back)).FillBytes(der[at+5 : at+37])
 		if _, err := NewPair("SM2", NewSecret(der)); (err == nil) != want {
 			t.Errorf("d = n-%d: %v", back, err)
 		}
