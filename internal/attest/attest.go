@@ -76,7 +76,8 @@ const (
 
 var decoding = func() cbor.DecMode {
 	m, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 8, MaxArrayElements: 64, MaxMapPairs: 64, TagsMd: cbor.TagsAllowed,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 8, MaxArrayElements: 64, MaxMapPairs: 64, TagsMd: cbor.TagsForbidden,
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	if err != nil {
 		panic(err) // constants
@@ -110,14 +111,17 @@ func verify(document []byte, roots *x509.CertPool, now time.Time) (*Document, er
 	if roots == nil {
 		return nil, errors.New("no roots are configured")
 	}
-	leaf, err := chain(&p, roots, now)
+	leaf, err := certificate(p.Certificate)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.verify(leaf); err != nil {
 		return nil, err
 	}
-	if made := time.UnixMilli(int64(p.Timestamp)); p.ModuleID == "" || p.Digest != "SHA384" || made.After(now.Add(maxSkew)) {
+	if err := chain(leaf, p.CABundle, roots, now); err != nil {
+		return nil, err
+	}
+	if p.ModuleID == "" || p.Digest != "SHA384" || p.Timestamp > uint64(now.Add(maxSkew).UnixMilli()) {
 		return nil, errors.New("module, digest or time is wrong")
 	}
 	d := &Document{ModuleID: p.ModuleID, Measurements: map[string]string{}, spki: p.PublicKey}
@@ -135,25 +139,30 @@ func verify(document []byte, roots *x509.CertPool, now time.Time) (*Document, er
 	return d, d.readKey()
 }
 
-// chain verifies the document's certificates.
-func chain(p *payload, roots *x509.CertPool, now time.Time) (*x509.Certificate, error) {
-	if len(p.CABundle) > maxChain {
-		return nil, errors.New("too many certificates")
+// chain verifies that the bundle leads from the leaf to a root. No two of its
+// certificates may have one subject, so that each link is tried once.
+func chain(leaf *x509.Certificate, bundle [][]byte, roots *x509.CertPool, now time.Time) error {
+	if len(bundle) > maxChain {
+		return errors.New("too many certificates")
 	}
-	leaf, err := certificate(p.Certificate)
-	if err != nil {
-		return nil, err
+	if leaf.IsCA {
+		return errors.New("an authority's certificate attests nothing")
 	}
 	between := x509.NewCertPool()
-	for _, der := range p.CABundle {
+	subjects := map[string]bool{}
+	for _, der := range bundle {
 		c, err := certificate(der)
 		if err != nil {
-			return nil, err
+			return err
 		}
+		if subjects[string(c.RawSubject)] {
+			return errors.New("two certificates have one subject")
+		}
+		subjects[string(c.RawSubject)] = true
 		between.AddCert(c)
 	}
-	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-	return leaf, err
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return err
 }
 
 // certificate reads one of the document's certificates. All are of the same kind,
@@ -197,7 +206,7 @@ func (m *message) verify(by *x509.Certificate) error {
 func (d *Document) readKey() error {
 	parsed, err := x509.ParsePKIXPublicKey(d.spki)
 	key, ok := parsed.(*rsa.PublicKey)
-	if err != nil || !ok || key.N.BitLen() < rsaMin || key.N.BitLen() > rsaMax {
+	if err != nil || !ok || key.N.BitLen() < rsaMin || key.N.BitLen() > rsaMax || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
 		return ErrNoKey
 	}
 	again, err := x509.MarshalPKIXPublicKey(key)

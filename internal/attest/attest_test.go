@@ -118,6 +118,23 @@ func TestOtherCertificates(t *testing.T) {
 			}
 		}
 	}
+	twice := root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
+		b := p["cabundle"].([][]byte)
+		p["cabundle"] = append(b, b...)
+	})
+	if _, err := attest.Verify(twice, root.Pool(), now); err == nil || !strings.Contains(err.Error(), "one subject") {
+		t.Errorf("a bundle with everything twice: %v", err)
+	}
+	late := root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["timestamp"] = uint64(1) << 63 })
+	if _, err := attest.Verify(late, root.Pool(), now); !errors.Is(err, attest.ErrDocument) {
+		t.Errorf("a timestamp that no clock shows: %v", err)
+	}
+	for _, e := range []int{1, 2, 65536} {
+		document := root.Document(now, &rsa.PublicKey{N: key.N, E: e}, nil)
+		if _, err := attest.Verify(document, root.Pool(), now); !errors.Is(err, attest.ErrNoKey) {
+			t.Errorf("an exponent of %d: %v", e, err)
+		}
+	}
 	long := root.Document(now, &key.PublicKey, func(p attesttest.Payload) { p["cabundle"] = [][]byte{make([]byte, 5000)} })
 	if _, err := attest.Verify(long, root.Pool(), now); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("a long certificate: %v", err)

@@ -375,3 +375,28 @@ func TestGrantsOnAsymmetricKeys(t *testing.T) {
 	_, err := alice.Verify(ctx, &kms.VerifyInput{KeyId: key.KeyId, Message: []byte("x"), Signature: []byte("x"), SigningAlgorithm: "ECDSA_SHA_256"})
 	w.want("Verify, which the grant does not list", err, "AccessDeniedException")
 }
+
+// A message of no bytes, which anybody can encrypt with a public key, is not taken
+// on by another key.
+func TestReEncryptOfNothing(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.root.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeEncryptDecrypt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := w.root.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: out.KeyMetadata.KeyId})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(public.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, parsed.(*rsa.PublicKey), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.root.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: nothing, SourceKeyId: out.KeyMetadata.KeyId,
+		SourceEncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256, DestinationKeyId: w.key().KeyId})
+	w.want("ReEncrypt of nothing", err, "InvalidCiphertextException")
+}

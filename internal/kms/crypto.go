@@ -289,6 +289,9 @@ func (s *Service) ReEncrypt(ctx context.Context, call *iam.Call, in *kmsapi.ReEn
 		return nil, err
 	}
 	defer clear(plaintext)
+	if len(plaintext) == 0 { // which a stranger with an RSA public key can encrypt, and Encrypt takes from nobody
+		return nil, invalidCiphertext(errors.New("empty"))
+	}
 	blob, err := s.encrypt(ctx, call, destination, to, plaintext)
 	if err != nil {
 		return nil, err

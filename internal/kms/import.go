@@ -94,16 +94,24 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, call *iam.Call, in *kms
 		c.request = append(c.request, requestKey{policy.KeyKMSValidTo, strconv.FormatInt(in.ValidTo.Unix(), 10)})
 	}
 	var out kmsapi.ImportKeyMaterialResponse
-	err := s.change(ctx, call, "ImportKeyMaterial", *in.KeyId, c, func(tx *store.Tx, k *Key) error {
-		validTo, err := validity(call.Now, in)
-		if err != nil {
-			return err
-		}
-		secret, id, err := s.unwrap(k, call.Now, in)
-		if err != nil {
-			return err
-		}
-		defer clear(secret)
+	var key *Key
+	err := s.view(ctx, call, func(tx *store.Tx) (err error) {
+		key, err = managed(tx, call, "ImportKeyMaterial", *in.KeyId, noAlias, c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	validTo, err := validity(call.Now, in)
+	if err != nil {
+		return nil, err
+	}
+	secret, id, err := s.unwrap(ctx, key, call.Now, in)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(secret)
+	err = s.change(ctx, call, "ImportKeyMaterial", *in.KeyId, c, func(tx *store.Tx, k *Key) error {
 		if err := k.accept(in, id); err != nil {
 			return err
 		}
@@ -155,7 +163,7 @@ func validity(now time.Time, in *kmsapi.ImportKeyMaterialRequest) (time.Time, er
 
 // unwrap opens the material that a request brings, and checks that it is some of
 // the key's spec.
-func (s *Service) unwrap(k *Key, now time.Time, in *kmsapi.ImportKeyMaterialRequest) (secret []byte, id string, err error) {
+func (s *Service) unwrap(ctx context.Context, k *Key, now time.Time, in *kmsapi.ImportKeyMaterialRequest) (secret []byte, id string, err error) {
 	text, err := s.db.OpenToken(importTokenName, in.ImportToken)
 	var t importToken
 	if err == nil {
@@ -169,6 +177,11 @@ func (s *Service) unwrap(k *Key, now time.Time, in *kmsapi.ImportKeyMaterialRequ
 	case !now.Before(t.ValidTo):
 		return nil, "", kmsapi.ExpiredImportTokenException("")
 	}
+	done, err := s.turn(ctx, k.Spec)
+	if err != nil {
+		return nil, "", err
+	}
+	defer done()
 	secret, err = material.Unwrap(t.WrappingKey, t.Algorithm, in.EncryptedKeyMaterial)
 	switch {
 	case errors.Is(err, material.ErrOpen):

@@ -52,17 +52,27 @@ func (k *Key) material(tx *store.Tx, id string) (*Material, error) {
 	return store.Get(tx, materialKind, materialKey(k, id))
 }
 
-// generateMaterial draws key material of a spec. Slow kinds take turns, so that
-// they leave processors to everything else.
-func (s *Service) generateMaterial(ctx context.Context, spec string) ([]byte, error) {
-	if strings.HasPrefix(spec, "RSA_") {
-		select {
-		case s.slow <- struct{}{}:
-			defer func() { <-s.slow }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+// turn waits until work with the key material of a spec may begin. Slow kinds take
+// turns, so that they leave processors to everything else.
+func (s *Service) turn(ctx context.Context, spec string) (done func(), err error) {
+	if !strings.HasPrefix(spec, "RSA_") {
+		return func() {}, nil
 	}
+	select {
+	case s.slow <- struct{}{}:
+		return func() { <-s.slow }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// generateMaterial draws key material of a spec.
+func (s *Service) generateMaterial(ctx context.Context, spec string) ([]byte, error) {
+	done, err := s.turn(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if spec == symmetricDefault {
 		return material.Generate()
 	}

@@ -18,6 +18,9 @@ import (
 // none, though the same library makes it.
 func TestSM2OfShortPlaintexts(t *testing.T) {
 	p := testPair(t, "SM2")
+	if _, err := p.Encrypt("SM2PKE", nil); err == nil {
+		t.Error("an empty message is encrypted")
+	}
 	zeros := 0
 	for i := range 1500 {
 		c, err := p.Encrypt("SM2PKE", []byte{byte(i)})
@@ -47,12 +50,8 @@ func TestSM2OfShortPlaintexts(t *testing.T) {
 // signs nothing.
 func TestSM2Range(t *testing.T) {
 	for back, want := range map[int64]bool{1: false, 2: true} {
-		der, err := GeneratePair("SM2")
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := bytes.Index(der, []byte{2, 1, 1, 4, 32}) // the version and the private key of RFC 5915
-		new(big.Int).Sub(sm2.P256().Params().N, big.NewInt(back)).FillBytes(der[at+5 : at+37])
+		d := new(big.Int).Sub(sm2.P256().Params().N, big.NewInt(back)).FillBytes(make([]byte, sm2Size))
+		der := ecPKCS8(t, oidSM2, ecPrivateKey{Version: 1, PrivateKey: d})
 		if _, err := NewPair("SM2", NewSecret(der)); (err == nil) != want {
 			t.Errorf("d = n-%d: %v", back, err)
 		}
@@ -74,29 +73,46 @@ func TestPKCS8IsReadStrictly(t *testing.T) {
 			t.Errorf("a %s key with something in its end: %v", spec, err)
 		}
 	}
-	id, err := secpIdentifier()
+	for spec, curve := range map[string]asn1.ObjectIdentifier{"ECC_SECG_P256K1": oidSecp256k1, "ECC_NIST_P256": nistCurves["ECC_NIST_P256"].id, "SM2": oidSM2} {
+		other := asn1.ObjectIdentifier{1, 3, 132, 0, 34}
+		d := append(make([]byte, 31), 7)
+		p, err := NewPair(spec, NewSecret(ecPKCS8(t, curve, ecPrivateKey{Version: 1, PrivateKey: d})))
+		if err != nil {
+			t.Fatal(spec, err)
+		}
+		point := p.Public[len(p.Public)-65:]
+		bits := func(b []byte) asn1.BitString { return asn1.BitString{Bytes: b, BitLength: 8 * len(b)} }
+		for name, inner := range map[string]ecPrivateKey{
+			"another curve":        {Version: 1, PrivateKey: d, Curve: other},
+			"another public key":   {Version: 1, PrivateKey: d, PublicKey: bits([]byte{4})},
+			"a number too long":    {Version: 1, PrivateKey: append(make([]byte, 10), d...)},
+			"the same curve":       {Version: 1, PrivateKey: d, Curve: curve, PublicKey: bits(point)},
+			"a compressed public.": {Version: 1, PrivateKey: d, PublicKey: bits(append([]byte{2 | point[64]&1}, point[1:33]...))},
+		} {
+			good := name == "the same curve" || name == "a compressed public."
+			if _, err := NewPair(spec, NewSecret(ecPKCS8(t, curve, inner))); (err == nil) != good {
+				t.Errorf("a %s key of %q: %v", spec, name, err)
+			}
+		}
+	}
+}
+
+// ecPKCS8 wraps a private key of RFC 5915.
+func ecPKCS8(t *testing.T, curve asn1.ObjectIdentifier, inner ecPrivateKey) []byte {
+	t.Helper()
+	parameters, err := asn1.Marshal(curve)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := testPair(t, "ECC_SECG_P256K1").impl.(secpPair)
-	d := own.d.Bytes()
-	for name, inner := range map[string]ecPrivateKey{
-		"another curve":      {Version: 1, PrivateKey: d[:], Curve: asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}},
-		"another public key": {Version: 1, PrivateKey: d[:], PublicKey: asn1.BitString{Bytes: []byte{4}, BitLength: 8}},
-		"":                   {Version: 1, PrivateKey: d[:], Curve: oidSecp256k1, PublicKey: asn1.BitString{Bytes: own.public.SerializeCompressed(), BitLength: 8 * 33}},
-	} {
-		text, err := asn1.Marshal(inner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := marshalPKCS8(id, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := NewPair("ECC_SECG_P256K1", NewSecret(der)); (err == nil) != (name == "") {
-			t.Errorf("a key of %q: %v", name, err)
-		}
+	text, err := asn1.Marshal(inner)
+	if err != nil {
+		t.Fatal(err)
 	}
+	der, err := marshalPKCS8(algorithmIdentifier{oidECPublicKey, asn1.RawValue{FullBytes: parameters}}, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // An RSA ciphertext is as long as the modulus, also where it begins with zeros.
@@ -116,7 +132,8 @@ func TestRSACiphertextsHaveOneLength(t *testing.T) {
 	}
 }
 
-// A modulus with three factors of which two pass for one passes the parser.
+// A modulus with three factors of which two pass for one passes the parser, and so
+// does one that is easily factored.
 func TestSoundRSA(t *testing.T) {
 	if !testPair(t, "RSA_2048").Sound() || !testPair(t, "ECC_NIST_P256").Sound() {
 		t.Error("a generated key is not sound")
@@ -129,6 +146,11 @@ func TestSoundRSA(t *testing.T) {
 		return n
 	}
 	one, e := big.NewInt(1), big.NewInt(65537)
+	for _, factors := range [][]*big.Int{{prime(1984), prime(64)}, {prime(2032), prime(16)}} {
+		if (rsaPair{&rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(factors[0], factors[1])}, Primes: factors}}).sound() {
+			t.Error("a short factor passes")
+		}
+	}
 	for {
 		a, b, q := prime(512), prime(512), prime(1024)
 		p := new(big.Int).Mul(a, b)

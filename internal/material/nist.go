@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 )
 
 // A nistPair signs (ECDSA, FIPS 186-5; signatures in DER) or agrees (ECDH) on a
@@ -18,10 +19,11 @@ type nistPair struct {
 var nistCurves = map[string]struct {
 	curve     elliptic.Curve
 	algorithm string // of signatures
+	id        asn1.ObjectIdentifier
 }{
-	"ECC_NIST_P256": {elliptic.P256(), "ECDSA_SHA_256"},
-	"ECC_NIST_P384": {elliptic.P384(), "ECDSA_SHA_384"},
-	"ECC_NIST_P521": {elliptic.P521(), "ECDSA_SHA_512"},
+	"ECC_NIST_P256": {elliptic.P256(), "ECDSA_SHA_256", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}},
+	"ECC_NIST_P384": {elliptic.P384(), "ECDSA_SHA_384", asn1.ObjectIdentifier{1, 3, 132, 0, 34}},
+	"ECC_NIST_P521": {elliptic.P521(), "ECDSA_SHA_512", asn1.ObjectIdentifier{1, 3, 132, 0, 35}},
 }
 
 func generateNIST(spec string) ([]byte, error) {

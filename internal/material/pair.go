@@ -153,6 +153,9 @@ func parsePair(spec string, der []byte) (any, []byte, error) {
 		return nil, nil, err
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.(crypto.Signer).Public())
+	if k, ok := impl.(nistPair); ok && err == nil {
+		err = checkECPrivate(der, nistCurves[spec].id, public, (k.key.Params().BitSize+7)/8)
+	}
 	return impl, public, err
 }
 

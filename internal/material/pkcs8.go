@@ -1,6 +1,7 @@
 package material
 
 import (
+	"bytes"
 	"encoding/asn1"
 	"errors"
 )
@@ -53,6 +54,39 @@ func parsePKCS8(der []byte) (algorithmIdentifier, []byte, error) {
 		return algorithmIdentifier{}, nil, errors.New("not PKCS #8")
 	}
 	return id, private, nil
+}
+
+// An ecPrivateKey is the private key of RFC 5915.
+type ecPrivateKey struct {
+	Version    int
+	PrivateKey []byte
+	Curve      asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
+	PublicKey  asn1.BitString        `asn1:"optional,explicit,tag:1"`
+}
+
+var errNotEC = errors.New("not a private key of RFC 5915")
+
+// checkECPrivate insists that what an elliptic-curve key in PKCS #8 says about
+// itself besides the private number is true, and that it says nothing else. The
+// public key, derived from the number, is the uncompressed point at the end of
+// spki; size is the length of a coordinate in bytes.
+func checkECPrivate(der []byte, curve asn1.ObjectIdentifier, spki []byte, size int) error {
+	_, private, err := parsePKCS8(der)
+	if err != nil {
+		return err
+	}
+	var inner ecPrivateKey
+	rest, err := asn1.Unmarshal(private, &inner)
+	defer clear(inner.PrivateKey)
+	if err != nil || len(rest) > 0 || inner.Version != 1 || len(inner.PrivateKey) > size || len(inner.Curve) > 0 && !inner.Curve.Equal(curve) {
+		return errNotEC
+	}
+	point := spki[len(spki)-1-2*size:]
+	compressed := append([]byte{2 | point[2*size]&1}, point[1:1+size]...)
+	if b := inner.PublicKey.Bytes; len(b) > 0 && !bytes.Equal(b, point) && !bytes.Equal(b, compressed) {
+		return errNotEC
+	}
+	return nil
 }
 
 func marshalPublic(id algorithmIdentifier, key []byte) ([]byte, error) {

@@ -39,9 +39,17 @@ func newRSA(spec string, key *rsa.PrivateKey) (any, error) {
 	return rsaPair{key}, nil
 }
 
-// sound reports whether the factors are prime; parsing a key does not show that.
+// sound reports whether the factors are of equal length, apart from each other
+// (FIPS 186-5, A.1.1) and prime; parsing a key does not show that.
 func (p rsaPair) sound() bool {
-	return !slices.ContainsFunc(p.key.Primes, func(f *big.Int) bool { return !f.ProbablyPrime(20) })
+	half := p.key.N.BitLen() / 2
+	if slices.ContainsFunc(p.key.Primes, func(f *big.Int) bool { return f.BitLen() != half }) {
+		return false
+	}
+	if new(big.Int).Sub(p.key.Primes[0], p.key.Primes[1]).BitLen() <= half-100 {
+		return false
+	}
+	return !slices.ContainsFunc(p.key.Primes, func(f *big.Int) bool { return !f.ProbablyPrime(8) })
 }
 
 func isPSS(algorithm string) bool   { return strings.HasPrefix(algorithm, "RSASSA_PSS_") }

@@ -1,10 +1,8 @@
 package material
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/asn1"
-	"errors"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -27,14 +25,6 @@ var (
 func secpIdentifier() (algorithmIdentifier, error) {
 	parameters, err := asn1.Marshal(oidSecp256k1)
 	return algorithmIdentifier{oidECPublicKey, asn1.RawValue{FullBytes: parameters}}, err
-}
-
-// An ecPrivateKey is the private key of RFC 5915.
-type ecPrivateKey struct {
-	Version    int
-	PrivateKey []byte
-	Curve      asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
-	PublicKey  asn1.BitString        `asn1:"optional,explicit,tag:1"`
 }
 
 func generateSecp256k1() ([]byte, error) {
@@ -66,22 +56,21 @@ func parseSecp256k1(text []byte) (any, []byte, error) {
 		return nil, nil, ErrSpec
 	}
 	var inner ecPrivateKey
-	if rest, err := asn1.Unmarshal(private, &inner); err != nil || len(rest) > 0 || inner.Version != 1 || len(inner.PrivateKey) > 32 ||
-		len(inner.Curve) > 0 && !inner.Curve.Equal(oidSecp256k1) {
-		return nil, nil, errors.New("not a private key of RFC 5915")
+	if rest, err := asn1.Unmarshal(private, &inner); err != nil || len(rest) > 0 {
+		return nil, nil, errNotEC
 	}
 	var p secpPair
 	if overflow := p.d.SetByteSlice(inner.PrivateKey); overflow || p.d.IsZero() {
 		return nil, nil, ErrSpec
 	}
 	p.public = secpPublic(&p.d)
-	if b := inner.PublicKey.Bytes; len(b) > 0 && !bytes.Equal(b, p.public.SerializeUncompressed()) && !bytes.Equal(b, p.public.SerializeCompressed()) {
-		return nil, nil, ErrSpec
-	}
 	if id, err = secpIdentifier(); err != nil {
 		return nil, nil, err
 	}
 	public, err := marshalPublic(id, p.public.SerializeUncompressed())
+	if err == nil {
+		err = checkECPrivate(text, oidSecp256k1, public, 32)
+	}
 	return p, public, err
 }
 

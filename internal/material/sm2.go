@@ -5,6 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/asn1"
+	"errors"
 	"math/big"
 
 	"github.com/emmansun/gmsm/sm2"
@@ -41,8 +43,13 @@ func parseSM2(text []byte) (any, []byte, error) {
 		return nil, nil, ErrSpec
 	}
 	public, err := smx509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err == nil {
+		err = checkECPrivate(text, oidSM2, public, sm2Size)
+	}
 	return sm2Pair{key}, public, err
 }
+
+var oidSM2 = asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301}
 
 const (
 	sm3Size = 32 // bytes of an SM3 digest
@@ -97,10 +104,10 @@ func (p sm2Pair) encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 	if algorithm != "SM2PKE" {
 		return nil, ErrAlgorithm
 	}
-	if len(plaintext) > maxSM2Plaintext {
-		return nil, ErrTooLong
+	if len(plaintext) == 0 || len(plaintext) > maxSM2Plaintext {
+		return nil, ErrTooLong // the standard has no empty messages
 	}
-	for {
+	for range 16 {
 		ciphertext, err := sm2.EncryptASN1(rand.Reader, &p.key.PublicKey, plaintext)
 		if err != nil {
 			return nil, err
@@ -111,6 +118,7 @@ func (p sm2Pair) encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 			return ciphertext, nil
 		}
 	}
+	return nil, errors.New("material: the SM2 library encrypts wrongly")
 }
 
 func (p sm2Pair) decrypt(algorithm string, ciphertext []byte) ([]byte, error) {
