@@ -4,7 +4,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false
 GO := go
 
-.PHONY: run build test test-clients check tools generate bench fuzz fuzz-long agreement differential clean
+.PHONY: run build test test-clients torture check tools generate bench fuzz fuzz-long agreement differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -22,6 +22,10 @@ test: tools check
 test-clients:
 	@test -e /usr/include/mongocrypt/mongocrypt.h || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends libmongocrypt-dev pkg-config; }
 	cd clients && $(GO) vet -tags cse ./... && $(GO) test -count 1 -timeout 30m -tags cse ./...
+
+# kill -9 under concurrent writers, 500 times.
+torture:
+	$(GO) test ./cmd/claviger -count 1 -timeout 120m -run TestKill -v -kill-rounds 500
 
 # What must be clean before any test counts.
 check:

@@ -33,7 +33,7 @@ var arrows = map[string]string{
 	"internal/seal":              "durable",
 	"internal/sigv4":             "",
 	"internal/store":             "material",
-	"internal/store/bolt":        "store",
+	"internal/store/bolt":        "store durable",
 	"internal/sts":               "arn audit authz iam model model/stsapi oidc policy store",
 	"internal/wire":              "arn audit iam kms model model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi org policy sigv4 store sts tagging",
 	"internal/model/tagapi":      "model",

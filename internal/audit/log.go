@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/claviger/claviger/internal/durable"
 )
 
 const (
@@ -23,6 +26,9 @@ const (
 	maxRecord = 256 << 10
 	// maxLine bounds a line, in bytes.
 	maxLine = 4 << 20
+	// reserved is how much of the disk a log file has ahead of it, in bytes: so that
+	// requests that change nothing go on for a while when the disk is full.
+	reserved = 8 << 20
 )
 
 // ErrBroken reports a log that could not be written; nothing may be done that
@@ -53,17 +59,27 @@ type Log struct {
 	spare    []byte   // the buffer that pending was before the last write
 	recent   [][]byte // without a directory
 	closing  []closing
+	stretch  *stretch // what pending belongs to; changed with fileMu held too
 
 	fileMu  sync.Mutex // held by the one goroutine that writes for all; guards the rest
 	file    *os.File
 	lock    *os.File
 	size    int64
+	room    int64 // how far the file has its place on the disk
 	segment int
 	written Head // the last line handed to the operating system
 	broken  error
+	failing error // why the file system refused the last write, of which nothing is left
 
 	syncMu sync.Mutex // held by the one goroutine that syncs for all
 	synced atomic.Pointer[Head]
+}
+
+// A stretch is a part of the chain that is written in one piece or, from some line
+// on, not at all: its requests are refused, and the chain goes on where it broke off.
+type stretch struct {
+	over bool
+	end  uint64 // the last line that was written, once it is over
 }
 
 // A closing is a state change whose outcome is written and not yet on disk.
@@ -80,7 +96,7 @@ type Head struct {
 
 // Open continues the log in the directory, which it creates if need be.
 func Open(c Config) (*Log, error) {
-	l := &Log{config: c}
+	l := &Log{config: c, stretch: &stretch{}}
 	l.synced.Store(&Head{})
 	if c.Dir == "" {
 		return l, nil
@@ -136,7 +152,7 @@ func (l *Log) Append(r *Record) (Head, error) {
 	}
 	line := lines[begin:]
 	l.sequence, l.previous = l.sequence+1, hashOf(line)
-	mine := Head{l.sequence, l.previous}
+	mine, part := Head{l.sequence, l.previous}, l.stretch
 	if r.Claviger.Phase != Intent && r.Claviger.Committed != nil {
 		l.closing = append(l.closing, closing{mine.Sequence, r.RequestID})
 	}
@@ -149,22 +165,29 @@ func (l *Log) Append(r *Record) (Head, error) {
 	l.pending = append(lines, '\n')
 	l.mu.Unlock()
 
-	if err := l.write(mine); err != nil || !l.config.SyncAlways && r.Claviger.Phase != Intent {
+	if err := l.write(mine, part); err != nil || !l.config.SyncAlways && r.Claviger.Phase != Intent {
 		return mine, err
 	}
 	return mine, l.syncThrough(mine.Sequence)
 }
 
-// write returns when the operating system has the line h. Whoever gets fileMu
-// writes for all that wait.
-func (l *Log) write(h Head) error {
+// write returns when the operating system has the line h of a stretch. Whoever gets
+// fileMu writes for all that wait.
+func (l *Log) write(h Head, part *stretch) error {
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	runtime.Gosched() // let requests that are as far join this write
-	if l.written.Sequence < h.Sequence && l.broken == nil {
+	if !part.over && l.written.Sequence < h.Sequence && l.broken == nil {
 		l.flush()
 	}
-	return l.broken
+	switch {
+	case l.broken != nil:
+		return l.broken
+	case part.over && h.Sequence > part.end:
+		return ErrBroken
+	default:
+		return nil
+	}
 }
 
 // appendLine appends the record as it is written. Parameters that would make it
@@ -192,8 +215,9 @@ func (l *Log) keep(line []byte) {
 	l.recent = append(l.recent, line)
 }
 
-// flush hands all pending lines to the operating system. fileMu is held. After
-// a failure the log stays broken: what reached the file is not known.
+// flush hands all pending lines to the operating system. fileMu is held. If the
+// file system refuses, as a full one does, the lines are dropped. After any other
+// failure the log stays broken: what reached the file is not known.
 func (l *Log) flush() {
 	l.mu.Lock()
 	lines, last := l.pending, Head{l.sequence, l.previous}
@@ -206,17 +230,41 @@ func (l *Log) flush() {
 	}()
 
 	if l.size > 0 && l.size+int64(len(lines)) > SegmentSize {
-		l.fail(l.file.Sync()) // so that syncing the current file is always enough
-		l.fail(l.file.Close())
-		l.fail(l.openSegment(l.segment + 1))
+		full := l.file
+		l.fail(full.Truncate(l.size)) // gives back what was reserved
+		l.fail(full.Sync())           // so that syncing the current file is always enough
+		if l.broken == nil {
+			if err := l.openSegment(l.segment + 1); err != nil {
+				l.drop(err)
+				return
+			}
+			l.fail(full.Close())
+		}
 	}
 	if l.broken != nil {
 		return
 	}
 	n, err := l.file.Write(lines)
+	if err != nil && durable.Refused(err) && l.file.Truncate(l.size) == nil {
+		l.drop(err)
+		return
+	}
 	l.size += int64(n)
 	l.fail(err)
-	l.written = last
+	l.written, l.failing = last, nil
+	l.reserve()
+}
+
+// drop forgets the lines that could not be written, with all that follow them in
+// the chain. fileMu is held.
+func (l *Log) drop(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = fmt.Errorf("%w: %w", ErrBroken, err)
+	l.stretch.over, l.stretch.end = true, l.written.Sequence
+	l.stretch = &stretch{}
+	l.sequence, l.previous, l.pending = l.written.Sequence, l.written.Hash, l.pending[:0]
+	l.closing = slices.DeleteFunc(l.closing, func(c closing) bool { return c.sequence > l.written.Sequence })
 }
 
 func (l *Log) fail(err error) {
@@ -229,7 +277,10 @@ func (l *Log) fail(err error) {
 func (l *Log) Err() error {
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
-	return l.broken
+	if l.broken != nil {
+		return l.broken
+	}
+	return l.failing
 }
 
 // Head is the end of the chain.
@@ -257,5 +308,8 @@ func (l *Log) Close() error {
 	err := l.syncThrough(written)
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
+	if l.broken == nil {
+		err = errors.Join(err, l.file.Truncate(l.size)) // gives back what was reserved
+	}
 	return errors.Join(err, l.file.Close(), l.lock.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,13 +93,22 @@ func (l *Log) openSegment(n int) error {
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	size, err := f.Seek(0, 2)
+	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := durable.SyncDir(l.config.Dir); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	l.file, l.size, l.segment = f, size, n
+	l.file, l.size, l.room, l.segment = f, size, size, n
+	l.reserve()
 	return nil
+}
+
+// reserve keeps room on the disk for what is written next, if the disk has it.
+// fileMu is held.
+func (l *Log) reserve() {
+	if l.room-l.size < reserved/2 && durable.Reserve(l.file, l.room, l.size+reserved-l.room) == nil {
+		l.room = l.size + reserved
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"time"
+	"uuid"
 )
 
 // Run syncs the log at SyncInterval until ctx ends, then once more.
@@ -25,7 +26,22 @@ func (l *Log) Run(ctx context.Context) {
 		written := l.written.Sequence
 		l.fileMu.Unlock()
 		_ = l.syncThrough(written) // a failure breaks the log, which Err tells
+		l.resume()
 	}
+}
+
+// resume tries whether a log that the file system refused to write can be written
+// again, and notes there that it was not.
+func (l *Log) resume() {
+	l.fileMu.Lock()
+	failing := l.failing
+	l.fileMu.Unlock()
+	if failing == nil {
+		return
+	}
+	e := l.Begin(Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: "ResumeAuditLog",
+		RequestID: uuid.New().String(), ErrorMessage: failing.Error()})
+	_ = e.End() // refused still
 }
 
 // syncThrough returns when the line with that sequence number, which has been

@@ -4,9 +4,22 @@
 package durable
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 )
+
+// Refused reports an error by which a file system refuses to write, and may take
+// the same later: it is full, or read-only for now.
+func Refused(err error) bool {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
 
 // Create writes a new file, readable by its owner alone. It fails with
 // fs.ErrExist if there is one of that name.

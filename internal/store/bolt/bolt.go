@@ -12,12 +12,12 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/claviger/claviger/internal/durable"
 	"github.com/claviger/claviger/internal/store"
 )
 
@@ -25,7 +25,10 @@ var (
 	recordBucket = []byte("records")
 	metaBucket   = []byte("meta")
 	headKey      = []byte("head")
+	probeKey     = []byte("probe")
 )
+
+const probeSize = 64 << 10 // bytes
 
 // An Engine is a store.Engine in one file.
 type Engine struct {
@@ -37,7 +40,9 @@ type Engine struct {
 
 	commitMu sync.Mutex // held by the one writer that commits for all; guards watchers and broken
 	watchers []func(store.Rev, []store.Item)
-	broken   bool // a sync failed: what is on disk is not known, so nothing more is written
+	broken   bool      // a sync failed: what is on disk is not known, so nothing more is written
+	failing  error     // why the last commit, which left nothing behind, failed
+	probed   time.Time // when it was last tried whether commits are possible again
 }
 
 // A pending transaction waits for its turn; rev, err and done are written
@@ -226,15 +231,26 @@ func (e *Engine) commitGroup(group []*pending) (err error) {
 	if err := tx.Bucket(metaBucket).Put(headKey, binary.BigEndian.AppendUint64(nil, uint64(rev))); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	switch err := tx.Commit(); {
-	case err == nil:
+	e.failing = tx.Commit()
+	if e.failing == nil {
 		return nil
-	case errors.Is(err, syscall.ENOSPC):
-		return err // before the meta page, which has its place: nothing happened
-	default:
-		e.broken = true
-		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}
+	if durable.Refused(e.failing) && e.unchanged() {
+		return e.failing
+	}
+	e.broken = true
+	return fmt.Errorf("%w: %w", store.ErrUnknown, e.failing)
+}
+
+// unchanged reports whether a commit failed before it wrote the meta page, by
+// which bbolt finds everything else.
+func (e *Engine) unchanged() bool {
+	var head store.Rev
+	err := e.view(func(tx *bbolt.Tx) error {
+		head = readHead(tx.Bucket(metaBucket))
+		return nil
+	})
+	return err == nil && head == store.Rev(e.head.Load())
 }
 
 // abandon gives bbolt's writer lock back after a panic, as far as it can.
@@ -290,14 +306,35 @@ func (e *Engine) Backup(_ context.Context, w io.Writer) (rev store.Rev, err erro
 }
 
 // Err is store.ErrClosed once a commit has failed in a way that leaves what is on
-// disk unknown.
+// disk unknown. If the file system refused the last commit it is tried again, once a
+// second at most, whether it does so still.
 func (e *Engine) Err() error {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
+	if e.failing != nil && !e.broken && time.Since(e.probed) > time.Second {
+		e.probe()
+		e.probed = time.Now()
+	}
 	if e.broken {
 		return store.ErrClosed
 	}
-	return nil
+	return e.failing
+}
+
+// probe writes something of some size, which a file system that is full refuses,
+// and removes it. commitMu is held.
+func (e *Engine) probe() {
+	for _, scratch := range [][]byte{make([]byte, probeSize), nil} {
+		e.failing = e.db.Update(func(tx *bbolt.Tx) error {
+			if scratch == nil {
+				return tx.Bucket(metaBucket).Delete(probeKey)
+			}
+			return tx.Bucket(metaBucket).Put(probeKey, scratch)
+		})
+		if e.failing != nil {
+			return
+		}
+	}
 }
 
 // Size is the size of the file.
