@@ -16,26 +16,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/durable/disktest"
 	"github.com/claviger/claviger/internal/server"
 )
-
-// smallDisk mounts a file system of its own. It needs root, as CI has.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("claviger-test", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatalf("mounting a small disk (this test needs root): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // A served server runs behind HTTP until its test ends or stop is called.
 type served struct {
@@ -101,7 +86,7 @@ func (s served) create(t *testing.T) (string, error) {
 // the room that the audit log has in reserve, and when there is space again
 // everything goes on, also after a restart.
 func TestFullDisk(t *testing.T) {
-	dir := smallDisk(t, "24m")
+	dir := disktest.Mount(t, "24m")
 	s := serve(t, dir)
 	first, err := s.create(t)
 	if err != nil || s.ready(t) != http.StatusOK {
@@ -195,7 +180,7 @@ func (served) verify(t *testing.T, dir string, made map[string]bool, more int) {
 // A full disk that the audit log has used up too: nothing is served, since nothing
 // can be recorded; then it is again, and the log tells of it.
 func TestFullAuditLog(t *testing.T) {
-	dir, small := t.TempDir(), smallDisk(t, "200k") // less than the reserve
+	dir, small := t.TempDir(), disktest.Mount(t, "200k") // less than the reserve
 	if err := os.Symlink(small, server.AuditDir(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -218,9 +203,7 @@ func TestFullAuditLog(t *testing.T) {
 	if s.ready(t) != http.StatusServiceUnavailable {
 		t.Error("/readyz says that all is well")
 	}
-	if err := unix.Mount("claviger-test", small, "tmpfs", unix.MS_REMOUNT, "size=16m"); err != nil {
-		t.Fatal(err)
-	}
+	disktest.Resize(t, small, "16m")
 	eventually(t, "/readyz does not recover", func() bool { return s.ready(t) == http.StatusOK })
 	for i := range 10 {
 		id, err := s.create(t)
