@@ -261,6 +261,7 @@ func (l *Log) drop(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = fmt.Errorf("%w: %w", ErrBroken, err)
+	l.room = l.size // truncating gave the rest back
 	l.stretch.over, l.stretch.end = true, l.written.Sequence
 	l.stretch = &stretch{}
 	l.sequence, l.previous, l.pending = l.written.Sequence, l.written.Hash, l.pending[:0]
