@@ -1,5 +1,6 @@
 # make run   builds Claviger and serves in development mode
-# make test  installs what the tests need and runs everything that CI runs
+# make test  installs what the tests need and runs everything that CI runs, but for
+#            test-clients
 export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false
 GO := go

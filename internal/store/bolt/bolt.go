@@ -38,7 +38,7 @@ type Engine struct {
 	queueMu sync.Mutex // guards queue
 	queue   []*pending
 
-	commitMu sync.Mutex // held by the one writer that commits for all; guards watchers and broken
+	commitMu sync.Mutex // held by the one writer that commits for all; guards what follows
 	watchers []func(store.Rev, []store.Item)
 	broken   bool      // a sync failed: what is on disk is not known, so nothing more is written
 	failing  error     // why the last commit, which left nothing behind, failed
@@ -332,6 +332,7 @@ func (e *Engine) probe() {
 			return tx.Bucket(metaBucket).Put(probeKey, scratch)
 		})
 		if e.failing != nil {
+			e.broken = !durable.Refused(e.failing)
 			return
 		}
 	}
