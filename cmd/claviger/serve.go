@@ -22,6 +22,7 @@ import (
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // Bounds of the listener.
@@ -66,7 +67,7 @@ func (o *sealOptions) register(f *flag.FlagSet) {
 }
 
 // seal makes the seal; nil is the key file.
-func (o *sealOptions) seal() (server.Seal, error) {
+func (o *sealOptions) seal() (store.Seal, error) {
 	switch {
 	case o.kind == "file":
 		return nil, nil

@@ -69,34 +69,47 @@ func (e *Entry) End() error {
 	return err
 }
 
-// Settle writes an outcome for every intent of earlier runs that has none, and
-// returns how many there were. committed tells by request id whether the change
-// took effect.
-func (l *Log) Settle(committed func(requestID string) bool) (int, error) {
+// Changes are what a log says about the state changes of earlier runs.
+type Changes struct {
+	// Open are the intents that have no outcome, by request id.
+	Open map[string]Record
+	// Committed is the sequence number of the last intent whose change is known to
+	// have taken effect; 0 if there is none.
+	Committed uint64
+}
+
+// Changes reads the two newest files: an intent is open for moments.
+func (l *Log) Changes() (Changes, error) {
+	c := Changes{Open: map[string]Record{}}
 	if l.config.Dir == "" {
-		return 0, nil
+		return c, nil
 	}
-	open := map[string]Record{}
 	segments, err := segmentFiles(l.config.Dir)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
-	for _, path := range segments[max(0, len(segments)-2):] { // an intent is open for moments
-		if err := eachLine(path, func(line []byte) error { return note(open, line) }); err != nil {
-			return 0, fmt.Errorf("settle %s: %w", filepath.Base(path), err)
+	for _, path := range segments[max(0, len(segments)-2):] {
+		if err := eachLine(path, c.note); err != nil {
+			return c, fmt.Errorf("settle %s: %w", filepath.Base(path), err)
 		}
 	}
+	return c, nil
+}
+
+// Settle writes an outcome for each of the open intents. committed tells by request
+// id whether the change took effect.
+func (l *Log) Settle(open map[string]Record, committed func(requestID string) bool) error {
 	for id, r := range open {
 		done := committed(id)
 		r.EventID, r.Claviger.Phase, r.Claviger.Committed = uuid.New().String(), Settled, &done
 		if _, err := l.Append(&r); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return len(open), nil
+	return nil
 }
 
-func note(open map[string]Record, line []byte) error {
+func (c *Changes) note(line []byte) error {
 	if !bytes.Contains(line, []byte(`"phase":"`)) {
 		return nil // most lines: decoding them all would slow the start
 	}
@@ -104,13 +117,15 @@ func note(open map[string]Record, line []byte) error {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return errors.New("not an audit record")
 	}
-	switch r.Claviger.Phase {
-	case Intent:
-		open[r.RequestID] = r
-	case Outcome, Settled:
-		if r.Claviger.Committed != nil { // otherwise it was not known then
-			delete(open, r.RequestID)
+	intent, known := c.Open[r.RequestID]
+	switch {
+	case r.Claviger.Phase == Intent:
+		c.Open[r.RequestID] = r
+	case r.Claviger.Committed != nil: // otherwise it was not known then
+		if known && *r.Claviger.Committed {
+			c.Committed = max(c.Committed, intent.Claviger.Sequence)
 		}
+		delete(c.Open, r.RequestID)
 	}
 	return nil
 }

@@ -211,12 +211,15 @@ func TestSettle(t *testing.T) {
 	}
 	l.Close()
 	l = openLog(t, dir)
-	n, err := l.Settle(func(id string) bool { return id == "done" })
-	if err != nil || n != 2 {
-		t.Fatalf("Settle = %d, %v; want 2", n, err)
+	c, err := l.Changes()
+	if err != nil || len(c.Open) != 2 || c.Committed != 3 {
+		t.Fatalf("Changes = %+v, %v; want 2 open and line 3 committed", c, err)
 	}
-	if n, err := l.Settle(func(string) bool { return true }); err != nil || n != 0 {
-		t.Errorf("a second Settle = %d, %v; want 0", n, err)
+	if err := l.Settle(c.Open, func(id string) bool { return id == "done" }); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := l.Changes(); err != nil || len(c.Open) != 0 {
+		t.Errorf("Changes after Settle = %+v, %v; want none open", c, err)
 	}
 	l.Close()
 	text, err := os.ReadFile(filepath.Join(dir, segmentName(1)))

@@ -28,13 +28,6 @@ import (
 	"github.com/claviger/claviger/internal/wire"
 )
 
-// A Seal opens the store. The seals are in package seal.
-type Seal interface {
-	Kind() string
-	Wrap(key []byte) ([]byte, error)
-	Unwrap(wrapped []byte) ([]byte, error)
-}
-
 // Credentials are a root user's access key.
 type Credentials struct{ ID, Secret string }
 
@@ -45,7 +38,7 @@ type Config struct {
 	Dir string
 	// Seal opens the store. Nil is KeyFile, made for a new store, or a key that
 	// is forgotten when there is no Dir.
-	Seal Seal
+	Seal store.Seal
 	// KeyFile holds the root key if there is no Seal. Empty is Dir/root.key.
 	KeyFile string
 	// Account is the first account, 12 digits.
@@ -159,7 +152,7 @@ func (c Config) keyFile() string {
 
 // chooseSeal is the configured seal, or the key file. A key file is made only
 // for a store that is empty: another one could not open it.
-func chooseSeal(ctx context.Context, e store.Engine, c Config) (Seal, error) {
+func chooseSeal(ctx context.Context, e store.Engine, c Config) (store.Seal, error) {
 	if c.Seal != nil {
 		return c.Seal, nil
 	}
@@ -288,12 +281,19 @@ func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, marks
 			return err
 		}
 	}
-	settled, err := log.Settle(func(id string) bool { return marks[id] })
+	changes, err := log.Changes()
 	if err != nil {
 		return err
 	}
-	if settled > 0 {
-		c.Logger.Warn("settled changes that an earlier run left without an outcome", "changes", settled)
+	if c.Dir != "" && changes.Committed > anchor.Sequence {
+		return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy was put in its place, "+
+			"which would bring back what has been revoked since", dir, changes.Committed)
+	}
+	if err := log.Settle(changes.Open, func(id string) bool { return marks[id] }); err != nil {
+		return err
+	}
+	if len(changes.Open) > 0 {
+		c.Logger.Warn("settled changes that an earlier run left without an outcome", "changes", len(changes.Open))
 	}
 	for id := range marks { // their outcomes are on disk: what was written before was synced at opening
 		db.Unmark(id)

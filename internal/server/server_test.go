@@ -76,6 +76,29 @@ func TestCutLog(t *testing.T) {
 }
 
 // TestAnotherAccount: the first account's credentials are not overwritten.
+// An older copy of the store put in its place would bring back what was revoked: it
+// is refused.
+func TestOlderStore(t *testing.T) {
+	dir := t.TempDir()
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+	path := filepath.Join(dir, "store.db")
+	older, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, server.Config{Dir: dir})
+	if err := s.AddAccount(t.Context(), "222222222222", server.Credentials{ID: "k", Secret: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+	if err := os.WriteFile(path, older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "an older copy was put in its place") {
+		t.Errorf("an older copy of the store opens: %v", err)
+	}
+}
+
 func TestAnotherAccount(t *testing.T) {
 	dir := t.TempDir()
 	closeServer(t, mustOpen(t, server.Config{Dir: dir}))

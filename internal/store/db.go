@@ -2,38 +2,14 @@ package store
 
 import (
 	"context"
-	"encoding/json/v2"
 	"errors"
-	"fmt"
-	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
-	"uuid"
+	"time"
 
 	"github.com/claviger/claviger/internal/material"
 )
-
-// Format is the version of the layout of keys and records. A store of another
-// format is refused.
-const Format = 1
-
-// headerKey is the only record that is not sealed.
-const headerKey = "!header"
-
-// A keyWrapper is what the store needs from a seal.
-type keyWrapper interface {
-	Kind() string
-	Wrap(key []byte) ([]byte, error)
-	Unwrap(wrapped []byte) ([]byte, error)
-}
-
-// header says how to open the store.
-type header struct {
-	Format     int
-	Deployment string // random; binds every record to this store
-	Seal       string // kind of the seal that wrapped StoreKey
-	StoreKey   []byte // wrapped
-}
 
 // A DB is the typed, sealed store. Reads see one instant; writes are
 // transactions whose conditions are everything they read. It is safe for
@@ -41,6 +17,7 @@ type header struct {
 type DB struct {
 	engine     Engine
 	deployment string
+	key        material.Secret // the store key
 	aead       *material.AEAD
 	head       atomic.Int64 // the last commit whose effect on memo is complete
 	memo       memo
@@ -53,48 +30,59 @@ type DB struct {
 	settled []string   // marks to remove with the next transaction
 }
 
-// Open opens the store in e, or initialises an empty one, with the root key
-// that seal holds. The DB owns e from then on, also when Open fails.
-func Open(ctx context.Context, e Engine, seal keyWrapper) (*DB, error) {
-	db, err := open(ctx, e, seal)
+// verifyAtOpen is how large a store is checked whole before it is opened, in bytes.
+// A larger one is checked by Run.
+const verifyAtOpen = 256 << 20
+
+// Open opens the store in e with the first of the seals that can, or initialises an
+// empty one with the first. The DB owns e from then on, also when Open fails.
+func Open(ctx context.Context, e Engine, seals ...Seal) (*DB, error) {
+	db, err := open(ctx, e, seals)
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return db, nil
 }
 
-func open(ctx context.Context, e Engine, seal keyWrapper) (*DB, error) {
-	items, rev, err := e.Get(ctx, headerKey)
+func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
+	h, rev, err := readHeader(ctx, e)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	empty := err != nil
+	var key []byte
+	if empty {
+		h, key, err = newHeader(seals[0])
+	} else {
+		key, err = h.unwrap(seals)
+	}
 	if err != nil {
 		return nil, err
 	}
-	var h header
-	if items[0].Val == nil {
-		if rev != 0 {
-			return nil, ErrDamaged // there are records, and no header
-		}
-		if h, err = initialise(ctx, e, seal); err != nil {
-			return nil, err
-		}
-	} else if err := json.Unmarshal(items[0].Val, &h); err != nil {
-		return nil, fmt.Errorf("read header: %w", ErrDamaged)
+	db := &DB{engine: e, deployment: h.Deployment, key: material.NewSecret(key)}
+	if db.aead, err = material.NewAEAD(key); err != nil {
+		return nil, err
 	}
-	if h.Format != Format {
-		return nil, fmt.Errorf("format %d, this program reads %d: %w", h.Format, Format, ErrFormat)
-	}
-	if h.Seal != seal.Kind() {
-		return nil, fmt.Errorf("store: sealed by %q, opened with %q", h.Seal, seal.Kind())
-	}
-	key, err := seal.Unwrap(h.StoreKey)
+	hash, err := newHash(key)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(key)
-	aead, err := material.NewAEAD(key)
+	e.Protect(hash)
+	switch {
+	case empty:
+		err = h.write(ctx, e, db.aead, 0)
+	case h.Format < Format:
+		h = header{Format: Format, Deployment: h.Deployment, Slots: h.slots()}
+		err = h.write(ctx, e, db.aead, rev)
+	default:
+		err = h.genuine(db.aead)
+	}
+	if err == nil && e.Size() <= verifyAtOpen {
+		err = e.Verify(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{engine: e, deployment: h.Deployment, aead: aead}
 	db.memo.init()
 	e.Watch(db.observe)
 	rev, err = e.Head(ctx)
@@ -102,23 +90,28 @@ func open(ctx context.Context, e Engine, seal keyWrapper) (*DB, error) {
 	return db, err
 }
 
-func initialise(ctx context.Context, e Engine, seal keyWrapper) (header, error) {
-	key, err := material.Generate()
-	if err != nil {
-		return header{}, err
+// Verify checks that all records are there, each as it was written, and no others.
+// ErrDamaged: they are not, and from then on nothing is served.
+func (db *DB) Verify(ctx context.Context) error { return db.engine.Verify(ctx) }
+
+// Run verifies a store once a day, a large one for the first time at once, until ctx
+// ends. What it finds stops the store, and Err tells.
+func (db *DB) Run(ctx context.Context, logger *slog.Logger) {
+	wait := 24 * time.Hour
+	if db.Size() > verifyAtOpen {
+		wait = 0
 	}
-	defer clear(key)
-	wrapped, err := seal.Wrap(key)
-	if err != nil {
-		return header{}, err
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = 24 * time.Hour
+		if err := db.Verify(ctx); err != nil && ctx.Err() == nil {
+			logger.Error("verify the store", "err", err)
+		}
 	}
-	h := header{Format, uuid.New().String(), seal.Kind(), wrapped}
-	text, err := json.Marshal(h)
-	if err != nil {
-		return header{}, err
-	}
-	_, err = e.Commit(ctx, Txn{If: []Item{{Key: headerKey}}, Do: []Item{{Key: headerKey, Val: text}}})
-	return h, err
 }
 
 // observe forgets what a commit changed. The engine calls it before the commit
@@ -156,9 +149,6 @@ func (db *DB) Size() int64 { return db.engine.Size() }
 
 // Memoised is how many decoded records are in memory.
 func (db *DB) Memoised() int { return db.memo.len() }
-
-// Backup writes one consistent snapshot, sealed as the store is.
-func (db *DB) Backup(ctx context.Context, w io.Writer) (Rev, error) { return db.engine.Backup(ctx, w) }
 
 // Close closes the engine.
 func (db *DB) Close() error { return db.engine.Close() }

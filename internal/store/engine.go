@@ -8,7 +8,7 @@ package store
 import (
 	"context"
 	"errors"
-	"io"
+	"iter"
 )
 
 // A Rev is a place in the one order of commits; it only grows. 0 is before all.
@@ -67,8 +67,14 @@ type Engine interface {
 	Watch(fn func(Rev, []Item))
 	// Head returns the revision of the last commit.
 	Head(ctx context.Context) (Rev, error)
-	// Backup writes one consistent snapshot.
-	Backup(ctx context.Context, w io.Writer) (Rev, error)
+	// Snapshot calls fn with everything there is at one instant, in the order of the
+	// keys, and the revision of that instant. Commits go on meanwhile.
+	Snapshot(ctx context.Context, fn func(head Rev, items iter.Seq[Item]) error) error
+	// Protect makes the engine keep a digest of all records from the next commit on.
+	Protect(hash Hash)
+	// Verify reads everything and checks it against the digest. ErrDamaged: it is not
+	// what was committed, or cannot be read; then every later call fails with it.
+	Verify(ctx context.Context) error
 	// Err is nil while commits are possible.
 	Err() error
 	// Size is the space the store takes, in bytes.

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ var (
 	recordBucket = []byte("records")
 	metaBucket   = []byte("meta")
 	headKey      = []byte("head")
+	digestKey    = []byte("digest")
 	probeKey     = []byte("probe")
 )
 
@@ -32,17 +35,20 @@ const probeSize = 64 << 10 // bytes
 
 // An Engine is a store.Engine in one file.
 type Engine struct {
-	db   *bbolt.DB
-	head atomic.Int64
+	db      *bbolt.DB
+	file    *os.File // bbolt's
+	head    atomic.Int64
+	damaged atomic.Bool
 
 	queueMu sync.Mutex // guards queue
 	queue   []*pending
 
 	commitMu sync.Mutex // held by the one writer that commits for all; guards what follows
 	watchers []func(store.Rev, []store.Item)
-	broken   bool      // a sync failed: what is on disk is not known, so nothing more is written
-	failing  error     // why the last commit, which left nothing behind, failed
-	probed   time.Time // when it was last tried whether commits are possible again
+	hash     store.Hash // nil: there is no digest
+	broken   bool       // a sync failed: what is on disk is not known, so nothing more is written
+	failing  error      // why the last commit, which left nothing behind, failed
+	probed   time.Time  // when it was last tried whether commits are possible again
 }
 
 // A pending transaction waits for its turn; rev, err and done are written
@@ -55,42 +61,78 @@ type pending struct {
 }
 
 // Open opens or creates the file at path. store.ErrLocked: another process has it.
+// store.ErrDamaged: it cannot be read.
 func Open(path string) (*Engine, error) {
-	return open(path, &bbolt.Options{Timeout: 100 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
+	return open(path, bbolt.Options{OpenFile: os.OpenFile})
 }
 
 // OpenMemory makes an engine that leaves no file behind: its file has no name.
 func OpenMemory() (*Engine, error) {
-	return open("claviger", &bbolt.Options{
-		NoSync: true, NoGrowSync: true, FreelistType: bbolt.FreelistMapType,
-		OpenFile: func(name string, _ int, _ os.FileMode) (*os.File, error) { return namelessFile(name) },
-	})
+	return open("claviger", bbolt.Options{NoSync: true, NoGrowSync: true,
+		OpenFile: func(name string, _ int, _ os.FileMode) (*os.File, error) { return namelessFile(name) }})
 }
 
-func open(path string, options *bbolt.Options) (*Engine, error) {
-	db, err := bbolt.Open(path, 0o600, options)
-	if errors.Is(err, bolterrors.ErrTimeout) {
+func open(path string, options bbolt.Options) (e *Engine, err error) {
+	e = &Engine{}
+	openFile := options.OpenFile
+	options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := openFile(name, flag, mode)
+		if e.file == nil { // later ones are for syncing alone
+			e.file = f
+		}
+		return f, err
+	}
+	options.Timeout, options.FreelistType = 100*time.Millisecond, bbolt.FreelistMapType
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(e.damage(p), e.file.Close()) // the lock goes with it
+		}
+		if err != nil {
+			e, err = nil, fmt.Errorf("open %s: %w", path, err)
+		}
+	}()
+	e.db, err = bbolt.Open(path, 0o600, &options)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, store.ErrLocked
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, e.damage(err)
+	case err != nil:
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	e := &Engine{db: db}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(recordBucket); err != nil {
-			return err
-		}
-		meta, err := tx.CreateBucketIfNotExists(metaBucket)
-		if err == nil {
-			e.head.Store(int64(readHead(meta)))
-		}
-		return err
-	})
-	if err != nil {
-		db.Close()
-		return nil, fmt.Errorf("open %s: %w", path, err)
+	if err := e.prepare(); err != nil {
+		return nil, errors.Join(err, e.db.Close())
 	}
 	return e, nil
+}
+
+// prepare finds where the store ends, and makes what a new one lacks. A file that
+// may be damaged is not written to.
+func (e *Engine) prepare() error {
+	isNew := false
+	err := e.view(func(tx *bbolt.Tx) error {
+		if _, err := e.meta(tx); err != nil {
+			return e.damage(err)
+		}
+		records, meta := tx.Bucket(recordBucket), tx.Bucket(metaBucket)
+		isNew = tx.ID() < 2
+		if !isNew && (records == nil || meta == nil) {
+			return e.damage("it is not what this program made")
+		}
+		if !isNew {
+			e.head.Store(int64(readHead(meta)))
+		}
+		return nil
+	})
+	if err != nil || !isNew {
+		return err
+	}
+	return e.db.Update(func(tx *bbolt.Tx) error {
+		_, recordErr := tx.CreateBucket(recordBucket)
+		_, metaErr := tx.CreateBucket(metaBucket)
+		return errors.Join(recordErr, metaErr)
+	})
 }
 
 func readHead(meta *bbolt.Bucket) store.Rev {
@@ -127,14 +169,6 @@ func (e *Engine) Scan(_ context.Context, prefix, after string, n int) (items []s
 		return nil
 	})
 	return items, rev, err
-}
-
-func (e *Engine) view(fn func(*bbolt.Tx) error) error {
-	err := e.db.View(fn)
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return store.ErrClosed
-	}
-	return err
 }
 
 // item copies a stored value, which begins with its revision.
@@ -199,6 +233,9 @@ func (e *Engine) flush() {
 // commitGroup applies each transaction whose conditions hold, in order, and
 // syncs once. A failed condition spoils nobody else's transaction.
 func (e *Engine) commitGroup(group []*pending) (err error) {
+	if err := e.refusal(); err != nil {
+		return err
+	}
 	if e.broken {
 		return store.ErrClosed
 	}
@@ -218,17 +255,21 @@ func (e *Engine) commitGroup(group []*pending) (err error) {
 		return err
 	}
 	records, rev := tx.Bucket(recordBucket), store.Rev(e.head.Load())
+	sum, err := e.digest(tx)
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
 	for _, p := range group {
 		if p.err = conflict(records, p.txn.If); p.err != nil {
 			continue
 		}
 		rev++
 		p.rev = rev
-		if err := apply(records, rev, p.txn.Do); err != nil {
+		if err := e.apply(records, rev, p.txn.Do, &sum); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 	}
-	if err := tx.Bucket(metaBucket).Put(headKey, binary.BigEndian.AppendUint64(nil, uint64(rev))); err != nil {
+	if err := e.finish(tx, sum, rev); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	e.failing = tx.Commit()
@@ -270,13 +311,20 @@ func conflict(records *bbolt.Bucket, conditions []store.Item) error {
 	return nil
 }
 
-func apply(records *bbolt.Bucket, rev store.Rev, do []store.Item) error {
+func (e *Engine) apply(records *bbolt.Bucket, rev store.Rev, do []store.Item, sum *store.Digest) (err error) {
 	for _, i := range do {
-		var err error
+		key := []byte(i.Key)
+		if e.hash != nil {
+			sum.Sub(hashed(e.hash, i.Key, records.Get(key)))
+		}
 		if i.Val == nil {
-			err = records.Delete([]byte(i.Key))
+			err = records.Delete(key)
 		} else {
-			err = records.Put([]byte(i.Key), append(binary.BigEndian.AppendUint64(nil, uint64(rev)), i.Val...))
+			stored := append(binary.BigEndian.AppendUint64(nil, uint64(rev)), i.Val...)
+			if e.hash != nil {
+				sum.Add(hashed(e.hash, i.Key, stored))
+			}
+			err = records.Put(key, stored)
 		}
 		if err != nil {
 			return err
@@ -295,14 +343,15 @@ func (e *Engine) Watch(fn func(store.Rev, []store.Item)) {
 // Head returns the revision of the last commit.
 func (e *Engine) Head(context.Context) (store.Rev, error) { return store.Rev(e.head.Load()), nil }
 
-// Backup copies the file as of one instant.
-func (e *Engine) Backup(_ context.Context, w io.Writer) (rev store.Rev, err error) {
-	err = e.view(func(tx *bbolt.Tx) error {
-		rev = readHead(tx.Bucket(metaBucket))
-		_, err := tx.WriteTo(w)
-		return err
+// Snapshot reads everything in one bbolt transaction.
+func (e *Engine) Snapshot(_ context.Context, fn func(store.Rev, iter.Seq[store.Item]) error) error {
+	return e.view(func(tx *bbolt.Tx) error {
+		return fn(readHead(tx.Bucket(metaBucket)), func(yield func(store.Item) bool) {
+			c := tx.Bucket(recordBucket).Cursor()
+			for k, v := c.First(); k != nil && yield(item(string(k), v)); k, v = c.Next() {
+			}
+		})
 	})
-	return rev, err
 }
 
 // Err is store.ErrClosed once a commit has failed in a way that leaves what is on
@@ -317,6 +366,9 @@ func (e *Engine) Err() error {
 	}
 	if e.broken {
 		return store.ErrClosed
+	}
+	if err := e.refusal(); err != nil {
+		return err
 	}
 	return e.failing
 }
