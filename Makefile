@@ -36,8 +36,10 @@ check:
 	$(GO) tool staticcheck -checks all,-ST1000 ./...
 	$(GO) run ./tools/regenerated
 
-# The real AWS CLI, which the tests of the program talk to it with.
+# The real AWS CLI, which the tests of the program talk to it with; a TPM made of
+# software, which the tests of the seals do.
 tools:
+	@command -v swtpm >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends swtpm; }
 	@command -v aws >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli; }
 
 generate:
