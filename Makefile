@@ -16,6 +16,7 @@ build:
 
 test: tools check
 	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -tags pkcs11 ./internal/seal/...
 	$(MAKE) fuzz
 
 # Programs and libraries that people use AWS KMS with, doing their job. Takes the
@@ -33,12 +34,15 @@ check:
 	@echo gofmt; test -z "$$(gofmt -l clients cmd internal kmstest tools)" || { gofmt -l clients cmd internal kmstest tools; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
+	$(GO) vet -tags pkcs11 ./...
 	$(GO) tool staticcheck -checks all,-ST1000 ./...
+	$(GO) tool staticcheck -checks all,-ST1000 -tags pkcs11 ./internal/seal/...
 	$(GO) run ./tools/regenerated
 
-# The real AWS CLI, which the tests of the program talk to it with; a TPM made of
-# software, which the tests of the seals do.
+# The real AWS CLI, which the tests of the program talk to it with; an HSM
+# and a TPM made of software, which the tests of the seals do.
 tools:
+	@command -v softhsm2-util >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends softhsm2; }
 	@command -v swtpm >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends swtpm; }
 	@command -v aws >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli; }
 

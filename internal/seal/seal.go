@@ -1,5 +1,5 @@
 // Package seal holds the root key, which opens the store: in a key file, behind
-// a passphrase or in a machine's TPM. A seal wraps and unwraps one small secret, the store
+// a passphrase, in an HSM or in a machine's TPM. A seal wraps and unwraps one small secret, the store
 // key, and knows nothing of what that protects.
 package seal
 
