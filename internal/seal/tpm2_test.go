@@ -3,125 +3,20 @@ package seal
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 )
-
-// An emulator is a TPM made of software, whose state is in dir.
-type emulator struct {
-	dir string
-	cmd *exec.Cmd
-}
-
-// newEmulator makes a TPM, which no other is like.
-func newEmulator(t *testing.T) *emulator {
-	t.Helper()
-	// Not t.TempDir, whose name may be too long for a socket.
-	dir, err := os.MkdirTemp("", "tpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &emulator{dir: dir}
-	e.start(t)
-	t.Cleanup(e.stop)
-	return e
-}
-
-func (e *emulator) device() string { return "unix:" + filepath.Join(e.dir, "s") }
-
-// start powers the TPM on: PCRs have their first values.
-func (e *emulator) start(t *testing.T) {
-	t.Helper()
-	socket := filepath.Join(e.dir, "s")
-	os.Remove(socket)
-	log := filepath.Join(e.dir, "log")
-	e.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+e.dir, "--server", "type=unixio,path="+socket,
-		"--flags", "not-need-init,startup-clear", "--log", "file="+log)
-	if err := e.cmd.Start(); err != nil {
-		t.Fatalf("%v; make tools installs swtpm", err)
-	}
-	for range 1000 {
-		if conn, err := net.Dial("unix", socket); err == nil {
-			conn.Close()
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	text, _ := os.ReadFile(log)
-	t.Fatalf("swtpm does not listen: %s", text)
-}
-
-func (e *emulator) stop() {
-	e.cmd.Process.Kill()
-	e.cmd.Wait()
-}
-
-func (e *emulator) seal(t *testing.T, pcrs ...int) *TPM2 {
-	t.Helper()
-	s, err := NewTPM2(TPM2Config{Device: e.device(), PCRs: pcrs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// run hands f a connection to the TPM.
-func (e *emulator) run(t *testing.T, f func(transport.TPM) error) {
-	t.Helper()
-	conn, err := openTPM(e.device())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := f(conn); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// extend measures something into a PCR.
-func (e *emulator) extend(t *testing.T, pcr int) {
-	t.Helper()
-	e.run(t, func(c transport.TPM) error {
-		_, err := tpm2.PCRExtend{
-			PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)},
-			Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},
-		}.Execute(c)
-		return err
-	})
-}
-
-// loaded is what is in the TPM's slots: objects and sessions.
-func (e *emulator) loaded(t *testing.T) (handles []tpm2.TPMHandle) {
-	t.Helper()
-	e.run(t, func(c transport.TPM) error {
-		for _, first := range []uint32{0x80000000, 0x02000000, 0x03000000} { // transient objects, loaded and saved sessions
-			answer, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 16}.Execute(c)
-			if err != nil {
-				return err
-			}
-			list, err := answer.CapabilityData.Data.Handles()
-			if err != nil {
-				return err
-			}
-			handles = append(handles, list.Handle...)
-		}
-		return nil
-	})
-	return handles
-}
 
 var secret = []byte("a store key of thirty-two bytes!")
 
@@ -402,23 +297,59 @@ func TestTPM2Config(t *testing.T) {
 	}
 }
 
-// FuzzTPM2Blob: exactly one of value and error, and what is read is written the same.
-func FuzzTPM2Blob(f *testing.F) {
-	good := tpm2Blob{parent: bytes.Repeat([]byte{1}, 34), pcrs: []int{0, 7, 23}, public: []byte("public"), private: []byte("private")}.encode()
-	f.Add(good[:len(good)-sha256.Size])
-	f.Add([]byte{tpm2Version})
-	f.Add([]byte{tpm2Version, 0, 1, 0, 0, 3, 1, 0, 0, 0, 1, 0, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, body []byte) {
-		sum := sha256.Sum256(body) // which a fuzzer does not guess
-		for _, wrapped := range [][]byte{body, append(bytes.Clone(body), sum[:]...)} {
-			blob, err := decodeTPM2(wrapped)
-			if err != nil {
-				if !errors.Is(err, ErrWrongKey) || blob.public != nil {
-					t.Fatalf("decodeTPM2 = %+v, %v", blob, err)
+// broken is a TPM that fails at one command.
+type broken struct {
+	transport.TPM
+	left    int // commands before that
+	command uint32
+}
+
+func (b *broken) Send(command []byte) ([]byte, error) {
+	b.left--
+	if b.left != 0 {
+		return b.TPM.Send(command)
+	}
+	b.command = binary.BigEndian.Uint32(command[6:])
+	return []byte("\x80\x01\x00\x00\x00\x0a\x00\x00\x01\x01"), nil // TPM_RC_FAILURE
+}
+
+// Whatever command fails, it is not the key's fault, and nothing stays in the TPM.
+func TestTPM2Fails(t *testing.T) {
+	t.Parallel()
+	e := newEmulator(t)
+	blob, err := decodeTPM2(wrapSecret(t, e.seal(t, 7)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const flushContext = 0x165
+	failed := map[uint32]bool{}
+	for at := 1; ; at++ {
+		bad := &broken{left: at}
+		e.run(t, func(c transport.TPM) error {
+			bad.TPM = c
+			root, err := newRootKey(bad)
+			if err == nil {
+				if _, err = sealTo(bad, root, []int{7}, secret); err == nil {
+					_, err = unseal(bad, root, blob)
 				}
-			} else if !bytes.Equal(blob.encode(), wrapped) {
-				t.Fatalf("%x is written as %x", wrapped, blob.encode())
+				flush(c, root.handle)
 			}
+			if bad.command != 0 && bad.command != flushContext && (!errors.Is(err, tpm2.TPMRCFailure) || errors.Is(err, ErrWrongKey)) {
+				t.Errorf("command %#x failed: %v", bad.command, err)
+			}
+			return nil
+		})
+		if bad.command == 0 {
+			break
 		}
-	})
+		failed[bad.command] = true
+		if left := e.loaded(t); bad.command != flushContext && len(left) > 0 {
+			t.Errorf("command %#x failed: left in the TPM: %x", bad.command, left)
+		}
+		e.stop() // what a failed FlushContext left
+		e.start(t)
+	}
+	if len(failed) != 9 {
+		t.Errorf("%d kinds of commands failed, want 9", len(failed))
+	}
 }
