@@ -87,8 +87,8 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	data := f.String("data", "", "the data directory")
 	dir := f.String("audit-dir", "", "directory of the audit log (default DIR/audit)")
 	output := outputFlag(f)
-	var sealing sealOptions
-	sealing.register(f)
+	var sealing sealFlags
+	sealing.register(f, "")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -101,9 +101,9 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	var anchor audit.Head
 	anchored := false
 	if *data != "" {
-		c := server.Config{Dir: *data, KeyFile: sealing.keyFile}
+		c := server.Config{Dir: *data}
 		var err error
-		if c.Seal, err = sealing.seal(); err != nil {
+		if c.Seals, err = sealing.options(); err != nil {
 			return err
 		}
 		switch anchor, err = server.ReadAnchor(ctx, c); {

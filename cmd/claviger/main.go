@@ -24,6 +24,12 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve the API: --dev in memory, --data DIR durably", serve},
+		{"init", "make a data directory without serving it", initialise},
+		{"seal status", "list the seals that open the store of a data directory", sealStatus},
+		{"seal add", "let a further seal open the store", newSeal("seal add", addSeal)},
+		{"seal rotate", "put a new root key in place of a seal's", newSeal("seal rotate", rotateSeal)},
+		{"seal remove", "end that a seal opens the store", removeSeal},
+		{"unseal", "give shares to a sealed server", unseal},
 		{"tour", "play the story of one key policy against a server in this process", tour},
 		{"operations", "list the API operations that exist and those that do not yet", operations},
 		{"audit verify", "check the audit log of a data directory", auditVerify},

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,13 +107,14 @@ func writeCertificate(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
 }
 
-// ready waits until the server answers /readyz.
-func ready(ts *testscript.TestScript, _ bool, _ []string) {
+// ready [STATUS] waits until the server answers /readyz, with 200 if nothing is said.
+func ready(ts *testscript.TestScript, _ bool, args []string) {
+	want := append(args, "200")[0]
 	for range 200 {
 		answer, err := http.Get("http://" + ts.Getenv("ADDR") + "/readyz")
 		if err == nil {
 			answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
+			if strconv.Itoa(answer.StatusCode) == want {
 				return
 			}
 		}

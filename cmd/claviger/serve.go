@@ -10,19 +10,21 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/net/netutil"
 
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/wire"
 )
 
 // Bounds of the listener.
@@ -50,38 +52,7 @@ type serveOptions struct {
 	consistencyDelay time.Duration
 	endpoints        endpointList
 	kmsOptions
-	sealOptions
-}
-
-// sealOptions are the flags that say how a store is opened.
-type sealOptions struct {
-	kind           string
-	keyFile        string
-	passphraseFile string
-}
-
-func (o *sealOptions) register(f *flag.FlagSet) {
-	f.StringVar(&o.kind, "seal", "file", "what holds the root key of --data: file or passphrase")
-	f.StringVar(&o.keyFile, "seal-key-file", "", "the root key of --seal file (default DIR/root.key)")
-	f.StringVar(&o.passphraseFile, "seal-passphrase-file", "", "file with the passphrase of --seal passphrase, at least 12 bytes")
-}
-
-// seal makes the seal; nil is the key file.
-func (o *sealOptions) seal() (store.Seal, error) {
-	switch {
-	case o.kind == "file":
-		return nil, nil
-	case o.kind == "passphrase" && o.passphraseFile != "":
-		text, err := os.ReadFile(o.passphraseFile)
-		if err != nil {
-			return nil, err
-		}
-		return seal.NewPassphrase([]byte(strings.TrimRight(string(text), "\r\n")))
-	case o.kind == "passphrase":
-		return nil, errors.New("--seal passphrase needs --seal-passphrase-file")
-	default:
-		return nil, fmt.Errorf("there is no seal %q", o.kind)
-	}
+	seals sealFlags
 }
 
 // A credentialList is the flag --dev-credentials.
@@ -116,11 +87,11 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.DurationVar(&o.consistencyDelay, "consistency-delay", 5*time.Second, "how long that while is")
 	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
 	o.kmsOptions.register(f)
-	o.sealOptions.register(f)
+	o.seals.register(f, "")
 }
 
 func (o *serveOptions) config() (server.Config, error) {
-	c := server.Config{Dir: o.data, KeyFile: o.keyFile, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
+	c := server.Config{Dir: o.data, Account: o.account, AuditDir: o.auditDir, AuditSyncAlways: o.auditSync == "always",
 		AcceptAuditLoss: o.acceptLoss}
 	switch {
 	case o.dev && o.data != "":
@@ -157,7 +128,7 @@ func (o *serveOptions) config() (server.Config, error) {
 		}
 		return c, nil
 	}
-	c.Seal, err = o.seal()
+	c.Seals, err = o.seals.options()
 	return c, err
 }
 
@@ -182,25 +153,71 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	doors := make([]*door, len(listeners))
+	handlers := make([]http.Handler, len(listeners))
+	for i := range listeners {
+		doors[i] = &door{}
+		handlers[i] = doors[i]
+	}
+	var desk *operate.Desk
+	if c.Dir != "" {
+		if desk, err = operate.Open(c.Dir); err != nil {
+			return errors.Join(err, closeAll(listeners))
+		}
+		defer desk.Close()
+		c.Unseal = func(ctx context.Context, slots []store.Slot) (seal.Seal, error) {
+			fmt.Fprintln(stderr, "claviger: sealed; give shares with claviger unseal --data", c.Dir)
+			return desk.Unseal(ctx, slots)
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var served error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		served = serveHTTP(ctx, listeners, handlers)
+		stop()
+	})
 	s, err := server.Open(ctx, c)
 	if err != nil {
-		return errors.Join(err, closeAll(listeners))
+		stopped := ctx.Err() != nil // while it was sealed
+		stop()
+		wg.Wait()
+		if stopped {
+			err = nil
+		}
+		return errors.Join(err, served)
 	}
-	handlers := []http.Handler{s.Handler()}
-	for i := range o.endpoints {
-		handlers = append(handlers, s.Through(&o.endpoints[i].Endpoint))
-	}
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() { s.Run(background) })
+	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	work.Go(func() { s.Run(background) })
+	doors[0].open(s.Handler())
 	for i, e := range o.endpoints {
+		doors[i+1].open(s.Through(&o.endpoints[i].Endpoint))
 		c.Logger.Info("VPC endpoint", "name", e.ID, "url", scheme+"://"+listeners[i+1].Addr().String())
 	}
+	if desk != nil {
+		desk.Serve(s)
+	}
 	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listeners[0].Addr())
-	err = serveHTTP(ctx, listeners, handlers)
-	stop()
 	wg.Wait()
-	return errors.Join(err, s.Close())
+	end()
+	work.Wait()
+	return errors.Join(served, s.Close())
+}
+
+// A door is the handler of a listener: closed, until there is a server behind it.
+type door struct{ behind atomic.Pointer[http.Handler] }
+
+func (d *door) open(h http.Handler) { d.behind.Store(&h) }
+
+// ServeHTTP refuses every request of a sealed server.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := d.behind.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	wire.Sealed(w, r)
 }
 
 // open listens: on the ordinary address and on that of each endpoint.

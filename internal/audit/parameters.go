@@ -23,6 +23,12 @@ func Parameters(in any) jsontext.Value {
 	return w.b
 }
 
+// Strings makes requestParameters of texts.
+func Strings(texts map[string]string) jsontext.Value {
+	v, _ := json.Marshal(texts, json.Deterministic(true)) // texts marshal
+	return v
+}
+
 // A member is a field that may be shown.
 type member struct {
 	index int

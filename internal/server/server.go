@@ -33,14 +33,15 @@ type Credentials struct{ ID, Secret string }
 
 // A Config says what to serve and where to keep it.
 type Config struct {
-	// Dir holds the store, the audit log and, unless Seal is set, the root key.
+	// Dir holds the store, the audit log and, with the seal "file", the root key.
 	// It is initialised if it is new. Empty keeps everything in memory.
 	Dir string
-	// Seal opens the store. Nil is KeyFile, made for a new store, or a key that
-	// is forgotten when there is no Dir.
-	Seal store.Seal
-	// KeyFile holds the root key if there is no Seal. Empty is Dir/root.key.
-	KeyFile string
+	// Seals open the store: the first that can does. The first one seals a new store.
+	// None is the file Dir/root.key, which is made for a new store.
+	Seals []seal.Options
+	// Unseal waits for shares and makes the seal of them, for a store whose slots it
+	// is told. It is called if one of Seals is "shamir" and no other opens the store.
+	Unseal func(context.Context, []store.Slot) (seal.Seal, error)
 	// Account is the first account, 12 digits.
 	Account string
 	// RootKeys are access keys of its root user. Without any, a new store draws
@@ -68,8 +69,14 @@ type Server struct {
 	Log       *audit.Log
 	Directory *iam.Directory
 	KMS       *kms.Service
+	// Shares are those of the new store's seal, which are nowhere else. Nil unless the
+	// store is new and its seal is "shamir".
+	Shares []string
 
 	handler *wire.Server
+	seals   []seal.Seal
+	place   func(seal.Options) seal.Options
+	logger  *slog.Logger
 }
 
 // Open opens or initialises what c names. The Server must be closed.
@@ -83,10 +90,11 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err := c.checkServices(); err != nil {
 		return nil, err
 	}
-	db, err := openStore(ctx, c)
+	o, err := openStore(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+	db := o.DB
 	log, err := openLog(ctx, db, c)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -96,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS)}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: o.seals, place: c.Place, logger: c.Logger}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Regions: c.KMS.Regions, Logger: c.Logger})
@@ -118,52 +126,119 @@ func (c Config) checkServices() error {
 	return nil
 }
 
-func openStore(ctx context.Context, c Config) (*store.DB, error) {
+// Opened is a store that was opened, with what opened it.
+type opened struct {
+	*store.DB
+	seals  []seal.Seal
+	shares []string
+}
+
+func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if c.Dir == "" {
 		engine, err := bolt.OpenMemory()
 		if err != nil {
-			return nil, err
+			return o, err
 		}
-		return store.Open(ctx, engine, seal.NewEphemeral())
+		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
+		return o, err
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return o, fmt.Errorf("server: %w", err)
 	}
 	engine, err := bolt.Open(storePath(c.Dir))
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	s, err := chooseSeal(ctx, engine, c)
-	if err != nil {
-		return nil, errors.Join(err, engine.Close())
+	_, slots, err := store.Slots(ctx, engine)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		err = o.create(ctx, engine, c.seals())
+	case err == nil:
+		err = o.open(ctx, engine, slots, c)
 	}
-	return store.Open(ctx, engine, s)
+	if err != nil && o.DB == nil {
+		err = errors.Join(err, engine.Close())
+	}
+	return o, err
 }
 
 func storePath(dir string) string { return filepath.Join(dir, "store.db") }
 
-// keyFile is where the root key is unless a Seal is given.
-func (c Config) keyFile() string {
-	if c.KeyFile != "" {
-		return c.KeyFile
+// seals are those of the configuration, with the key file where it is.
+func (c Config) seals() []seal.Options {
+	if len(c.Seals) == 0 {
+		c.Seals = []seal.Options{{Kind: "file"}}
 	}
-	return filepath.Join(c.Dir, "root.key")
+	out := slices.Clone(c.Seals)
+	for i := range out {
+		out[i] = c.Place(out[i])
+	}
+	return out
 }
 
-// chooseSeal is the configured seal, or the key file. A key file is made only
-// for a store that is empty: another one could not open it.
-func chooseSeal(ctx context.Context, e store.Engine, c Config) (store.Seal, error) {
-	if c.Seal != nil {
-		return c.Seal, nil
+// Place fills in where a key file is when nothing is said: in the data directory.
+func (c Config) Place(o seal.Options) seal.Options {
+	if o.Kind == "file" && o.KeyFile == "" {
+		o.KeyFile = filepath.Join(c.Dir, "root.key")
 	}
-	head, err := e.Head(ctx)
+	return o
+}
+
+// create seals a new store. A key file that is there already is used: it may have been
+// put there, or an earlier attempt have failed.
+func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Options) error {
+	first := options[0]
+	if first.Kind == "shamir" && first.Shares == 0 {
+		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
+	}
+	if _, err := os.Stat(first.KeyFile); first.Kind == "file" && err == nil {
+		s, err := first.Open()
+		if err == nil {
+			o.DB, err = store.Open(ctx, e, s)
+			o.seals = []seal.Seal{s}
+		}
+		return err
+	}
+	n, err := first.Create(false)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := os.Stat(c.keyFile()); head == 0 && errors.Is(err, os.ErrNotExist) {
-		return seal.CreateFile(c.keyFile())
+	if err := n.Take(); err != nil { // before anything needs it
+		return err
 	}
-	return seal.NewFile(c.keyFile()), nil
+	o.DB, err = store.Open(ctx, e, n)
+	o.seals, o.shares = []seal.Seal{n.Seal}, n.Shares
+	return err
+}
+
+// open opens a store there is, with a seal that can, or with shares.
+func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) error {
+	var seals []store.Seal
+	shares := false
+	for _, option := range c.seals() {
+		if option.Kind == "shamir" {
+			shares = true
+			continue
+		}
+		s, err := option.Open()
+		if err != nil {
+			return err
+		}
+		seals, o.seals = append(seals, s), append(o.seals, s)
+	}
+	if shares && len(seals) == 0 {
+		if c.Unseal == nil {
+			return errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal")
+		}
+		s, err := c.Unseal(ctx, slots)
+		if err != nil {
+			return err
+		}
+		seals, o.seals = append(seals, s), append(o.seals, s)
+	}
+	var err error
+	o.DB, err = store.Open(ctx, e, seals...)
+	return err
 }
 
 // ReadAnchor returns how far the store of a data directory says that the audit
@@ -176,18 +251,16 @@ func ReadAnchor(ctx context.Context, c Config) (audit.Head, error) {
 	if err != nil {
 		return audit.Head{}, err
 	}
-	if c.Seal == nil {
-		c.Seal = seal.NewFile(c.keyFile())
-	}
-	if head, err := engine.Head(ctx); err != nil || head == 0 {
-		return audit.Head{}, errors.Join(errors.New("server: the store is empty"), err, engine.Close())
-	}
-	db, err := store.Open(ctx, engine, c.Seal)
+	_, slots, err := store.Slots(ctx, engine)
 	if err != nil {
+		return audit.Head{}, errors.Join(err, engine.Close())
+	}
+	var o opened
+	if err := o.open(ctx, engine, slots, c); err != nil {
 		return audit.Head{}, err
 	}
-	anchor, err := iam.AuditAnchor(ctx, db)
-	return anchor, errors.Join(err, db.Close())
+	anchor, err := iam.AuditAnchor(ctx, o.DB)
+	return anchor, errors.Join(err, o.Close())
 }
 
 // bootstrap creates the first account of a new store and its root user's access
@@ -326,12 +399,13 @@ func (s *Server) JoinOrganization(ctx context.Context, account, management strin
 	return errors.Join(err, entry.End())
 }
 
-// Run does the background work until ctx ends: syncing the audit log and
-// removing keys whose waiting period is over.
+// Run does the background work until ctx ends: syncing the audit log, what is due to
+// keys, and verifying the store.
 func (s *Server) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Log.Run(ctx) })
 	wg.Go(func() { s.KMS.Run(ctx) })
+	wg.Go(func() { s.DB.Run(ctx, s.logger) })
 	wg.Wait()
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 )
 
@@ -121,7 +122,7 @@ func TestMissingKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
 	other := filepath.Join(t.TempDir(), "none.key")
-	if _, err := open(t, server.Config{Dir: dir, KeyFile: other}); err == nil {
+	if _, err := open(t, server.Config{Dir: dir, Seals: []seal.Options{{Kind: "file", KeyFile: other}}}); err == nil {
 		t.Error("Open without the root key succeeded")
 	}
 	if _, err := os.Stat(other); err == nil {

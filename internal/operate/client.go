@@ -1,0 +1,102 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/server"
+)
+
+// A Client is the Operator of a server in another process.
+type Client struct {
+	http *http.Client
+	done func() error
+}
+
+// Dial finds the server that has a data directory open. ErrNotServed: none has.
+func Dial(dir string) (*Client, error) {
+	path, done, err := socketPath(dir)
+	if err != nil {
+		return nil, fmt.Errorf("operate: %w", err)
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	c, err := dial(context.Background(), "", "")
+	if err != nil {
+		return nil, errors.Join(ErrNotServed, done())
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, done}, c.Close()
+}
+
+// Close ends the use of the client.
+func (c *Client) Close() error { return c.done() }
+
+// send performs a command in the server.
+func (c *Client) send(ctx context.Context, name string, in change) (r result, err error) {
+	answer, err := c.post(ctx, name, in)
+	if err != nil {
+		return r, err
+	}
+	defer answer.Body.Close()
+	if err := json.UnmarshalRead(answer.Body, &r); err != nil {
+		return r, fmt.Errorf("operate: the server broke off: %w", err)
+	}
+	if r.Error != "" {
+		err = errors.New(r.Error)
+	}
+	return r, err
+}
+
+func (c *Client) post(ctx context.Context, name string, in change) (*http.Response, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(body)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://operator/"+name, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("operate: %w", err)
+	}
+	return answer, nil
+}
+
+// Seals lists the seals of the store.
+func (c *Client) Seals(ctx context.Context) ([]server.SealState, error) {
+	r, err := c.send(ctx, "seals", change{})
+	return r.Seals, err
+}
+
+// AddSeal lets a further seal open the store.
+func (c *Client) AddSeal(ctx context.Context, name string, o seal.Options) ([]string, error) {
+	r, err := c.send(ctx, "seals/add", change{name, o})
+	return r.Shares, err
+}
+
+// RotateSeal puts a new root key in place of a seal's.
+func (c *Client) RotateSeal(ctx context.Context, name string, o seal.Options) ([]string, error) {
+	r, err := c.send(ctx, "seals/rotate", change{name, o})
+	return r.Shares, err
+}
+
+// RemoveSeal ends that a seal opens the store.
+func (c *Client) RemoveSeal(ctx context.Context, name string) error {
+	_, err := c.send(ctx, "seals/remove", change{Name: name})
+	return err
+}
+
+// Unseal gives a share to a sealed server.
+func (c *Client) Unseal(ctx context.Context, share string) (Progress, error) {
+	r, err := c.send(ctx, "unseal", change{Name: share})
+	return r.Progress, err
+}

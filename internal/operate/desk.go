@@ -1,0 +1,187 @@
+package operate
+
+import (
+	"context"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// A Desk answers the commands for one data directory: sealed at first, then with an
+// Operator. It is safe for concurrent use.
+type Desk struct {
+	http     *http.Server
+	listener net.Listener
+	done     func() error
+	served   sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	operator Operator
+	slots    []store.Slot // what the shares are to open; nil: none are wanted
+	shares   []seal.Share
+	opened   chan *seal.Shamir
+}
+
+// Open makes the socket of a data directory and answers on it until Close.
+func Open(dir string) (*Desk, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("operate: %w", err)
+	}
+	path, done, err := socketPath(dir)
+	if err != nil {
+		return nil, fmt.Errorf("operate: %w", err)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(errors.New("operate: "+dir+" is in use by another process"), c.Close(), done())
+	}
+	_ = os.Remove(filepath.Join(dir, socketName)) // of a server that was killed
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		err = os.Chmod(filepath.Join(dir, socketName), 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("operate: %w", err), done())
+	}
+	d := &Desk{listener: l, done: done, opened: make(chan *seal.Shamir, 1)}
+	d.http = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
+	d.served.Go(func() { _ = d.http.Serve(l) }) // until Close
+	return d, nil
+}
+
+// Serve lets o answer from now on.
+func (d *Desk) Serve(o Operator) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.operator = o
+}
+
+// Close ends commands in flight and removes the socket.
+func (d *Desk) Close() error {
+	err := errors.Join(d.http.Close(), d.done())
+	d.served.Wait()
+	return err
+}
+
+// ServeHTTP answers one command.
+func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	d.mu.Lock()
+	o := d.operator
+	d.mu.Unlock()
+	var c change
+	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxRequest), &c)
+	var out result
+	switch {
+	case err != nil:
+	case name == "unseal":
+		out.Progress, err = d.unseal(c.Name)
+	case o == nil:
+		err = ErrSealed
+	case streams[name] != nil:
+		if streams[name](r.Context(), o, w) != nil {
+			panic(http.ErrAbortHandler) // the other side sees that the end is missing
+		}
+		return
+	default:
+		out, err = perform(r.Context(), o, name, c)
+	}
+	if err != nil {
+		out = result{Error: err.Error()}
+	}
+	_ = json.MarshalWrite(w, out) // the other side is gone if this fails
+}
+
+// Progress is how far a sealed server is from being open.
+type Progress struct{ Given, Needed int }
+
+// Unseal waits until there are enough shares to open one of the slots.
+func (d *Desk) Unseal(ctx context.Context, slots []store.Slot) (seal.Seal, error) {
+	d.mu.Lock()
+	for _, s := range slots {
+		if s.Kind == "shamir" {
+			d.slots = append(d.slots, s)
+		}
+	}
+	wanted := d.slots != nil
+	d.mu.Unlock()
+	if !wanted {
+		return nil, errors.New("operate: no shares open this store; serve it with one of its seals")
+	}
+	select {
+	case s := <-d.opened:
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Progress is how many shares there are, and how many it takes; zero if none are
+// wanted.
+func (d *Desk) Progress() Progress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.progress()
+}
+
+func (d *Desk) progress() (p Progress) {
+	for _, s := range d.slots {
+		p = Progress{len(d.shares), seal.Needs(s.Wrapped)}
+	}
+	return p
+}
+
+// unseal takes a share. Once there are enough they are put together and forgotten.
+func (d *Desk) unseal(text string) (Progress, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.slots == nil {
+		return Progress{}, errors.New("operate: the server does not wait for shares")
+	}
+	share, err := seal.ParseShare(text)
+	if err != nil {
+		return d.progress(), err
+	}
+	var slot *store.Slot
+	for i := range d.slots {
+		if share.Opens(d.slots[i].Wrapped) {
+			slot = &d.slots[i]
+		}
+	}
+	if slot == nil {
+		return d.progress(), errors.New("operate: the share is of another set: it does not open this store")
+	}
+	for _, s := range d.shares {
+		if s.Number() == share.Number() {
+			return d.progress(), fmt.Errorf("operate: share %d was given already", share.Number())
+		}
+	}
+	d.shares = append(d.shares, share)
+	p := Progress{len(d.shares), seal.Needs(slot.Wrapped)}
+	if p.Given < p.Needed {
+		return p, nil
+	}
+	whole, err := seal.Combine(d.shares)
+	clear(d.shares)
+	d.shares = nil
+	if err == nil {
+		var key []byte
+		key, err = whole.Unwrap(slot.Wrapped)
+		clear(key)
+	}
+	if err != nil {
+		return d.progress(), fmt.Errorf("operate: the shares do not open the store; give all of them again: %w", err)
+	}
+	d.slots = nil
+	d.opened <- whole
+	return p, nil
+}

@@ -1,0 +1,72 @@
+// Package operate lets an operator's commands reach a running server: over a socket
+// in its data directory, which only the owner of the directory can open. Nothing of
+// it is reached from the network.
+package operate
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/server"
+)
+
+// An Operator does what operators ask of a server: a *server.Server, or a Client of one
+// in another process.
+type Operator interface {
+	// Seals lists the seals of the store.
+	Seals(ctx context.Context) ([]server.SealState, error)
+	// AddSeal lets a further seal open the store; shares are a shamir seal's.
+	AddSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
+	// RotateSeal puts a new root key in place of the one of the seal of that name.
+	RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
+	// RemoveSeal ends that a seal opens the store.
+	RemoveSeal(ctx context.Context, name string) error
+}
+
+// ErrNotServed reports that no server has the data directory open.
+var ErrNotServed = errors.New("operate: no server has the data directory open")
+
+// ErrSealed reports that a server waits for shares.
+var ErrSealed = errors.New("operate: the server is sealed; give shares with claviger unseal")
+
+// socketName is the socket's name in a data directory.
+const socketName = "operator.sock"
+
+// maxRequest bounds what a command can send, in bytes.
+const maxRequest = 64 << 10
+
+// A change names a seal and, for a new one, says what it is.
+type change struct {
+	Name    string
+	Options seal.Options
+}
+
+// A result is the answer to everything but a stream.
+type result struct {
+	Error    string             `json:",omitzero"`
+	Seals    []server.SealState `json:",omitzero"`
+	Shares   []string           `json:",omitzero"`
+	Progress Progress           `json:",omitzero"`
+}
+
+// perform does one of the things that have no stream.
+func perform(ctx context.Context, o Operator, name string, c change) (r result, err error) {
+	switch name {
+	case "seals":
+		r.Seals, err = o.Seals(ctx)
+	case "seals/add":
+		r.Shares, err = o.AddSeal(ctx, c.Name, c.Options)
+	case "seals/rotate":
+		r.Shares, err = o.RotateSeal(ctx, c.Name, c.Options)
+	case "seals/remove":
+		err = o.RemoveSeal(ctx, c.Name)
+	default:
+		err = errors.New("operate: the server does not know this command: it is of another version")
+	}
+	return r, err
+}
+
+// streams are what is answered with more than fits into memory.
+var streams = map[string]func(context.Context, Operator, io.Writer) error{}

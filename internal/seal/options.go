@@ -1,0 +1,107 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/claviger/claviger/internal/durable"
+)
+
+// A Seal wraps the store key and unwraps it. Kind names it in the store's header.
+type Seal interface {
+	Kind() string
+	Wrap(key []byte) ([]byte, error)
+	// Unwrap opens what Wrap made. ErrWrongKey: this seal did not wrap it, or it was
+	// damaged.
+	Unwrap(wrapped []byte) ([]byte, error)
+}
+
+// Kinds are the seals there are.
+var Kinds = []string{"file", "passphrase", "pkcs11", "tpm2", "awskms", "shamir"}
+
+// Options name a seal and say what it needs.
+type Options struct {
+	Kind       string
+	KeyFile    string // file
+	Passphrase []byte // passphrase
+	PKCS11     PKCS11Config
+	TPM2       TPM2Config
+	AWSKMS     AWSKMSConfig
+	Shares     int // shamir, for a new one
+	Threshold  int
+}
+
+// Open makes the seal of a store there is.
+func (o Options) Open() (Seal, error) {
+	switch o.Kind {
+	case "file":
+		return NewFile(o.KeyFile), nil
+	case "passphrase":
+		return NewPassphrase(o.Passphrase)
+	case "pkcs11":
+		return NewPKCS11(o.PKCS11)
+	case "tpm2":
+		return NewTPM2(o.TPM2)
+	case "awskms":
+		return NewAWSKMS(o.AWSKMS)
+	case "shamir":
+		return nil, errors.New("seal: shares open a store with claviger unseal, once it is served")
+	default:
+		return nil, fmt.Errorf("seal: there is no seal %q", o.Kind)
+	}
+}
+
+// A New is a seal that nothing was sealed with yet.
+type New struct {
+	Seal
+	Shares []string // of a shamir seal; they are nowhere else
+	// Take puts what the seal needs in its place, once it is in use. What an earlier
+	// seal had there is gone then.
+	Take func() error
+	// Drop forgets it.
+	Drop func() error
+}
+
+// Create makes a seal with a root key of its own. A key file must not be there, unless
+// it is to be replaced.
+func (o Options) Create(replace bool) (*New, error) {
+	nothing := func() error { return nil }
+	switch o.Kind {
+	case "file":
+		if _, err := os.Lstat(o.KeyFile); !replace && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("seal: %s is there already", o.KeyFile)
+		}
+		next := o.KeyFile + ".next"
+		if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a replacement that was not finished
+			return nil, fmt.Errorf("seal: %w", err)
+		}
+		f, err := CreateFile(next)
+		if err != nil {
+			return nil, err
+		}
+		take := func() error {
+			f.path = o.KeyFile
+			return errors.Join(os.Rename(next, o.KeyFile), durable.SyncDir(filepath.Dir(next)))
+		}
+		return &New{Seal: f, Take: take, Drop: func() error { return os.Remove(next) }}, nil
+	case "shamir":
+		s, shares, err := NewShamir(o.Shares, o.Threshold)
+		return &New{s, shares, nothing, nothing}, err
+	default:
+		s, err := o.Open()
+		return &New{s, nil, nothing, nothing}, err
+	}
+}
+
+// Forget clears what a seal has of its root key, when it is not needed any more.
+func Forget(s Seal) {
+	switch s := s.(type) {
+	case *Passphrase:
+		clear(s.phrase)
+	case *Shamir:
+		clear(s.key)
+	}
+}

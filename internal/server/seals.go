@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"uuid"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// A SealState is what there is to say of one of the seals of a store.
+type SealState struct {
+	Name    string
+	Kind    string
+	Created time.Time
+	// Opens says whether the seal opens the store now, of those that can be asked
+	// again: yes, or why not. Empty: it was not asked.
+	Opens string
+}
+
+// Seals lists the seals that open the store, and asks those that the server was
+// opened with, and that hold their keys outside of it, whether they still do.
+func (s *Server) Seals(ctx context.Context) (states []SealState, err error) {
+	slots, err := s.DB.Slots(ctx)
+	for _, slot := range slots {
+		states = append(states, SealState{Name: slot.Name, Kind: slot.Kind, Created: slot.Created, Opens: s.asked(slot)})
+	}
+	return states, err
+}
+
+func (s *Server) asked(slot store.Slot) string {
+	i := slices.IndexFunc(s.seals, func(x seal.Seal) bool { return x.Kind() == slot.Kind })
+	if i < 0 || slices.Contains([]string{"passphrase", "shamir", "ephemeral"}, slot.Kind) {
+		return ""
+	}
+	key, err := s.seals[i].Unwrap(slot.Wrapped)
+	clear(key)
+	if err != nil {
+		return err.Error()
+	}
+	return "yes"
+}
+
+// AddSeal lets a further seal open the store. Shares are those of a shamir seal, which
+// are nowhere else.
+func (s *Server) AddSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
+	return s.newSeal(ctx, "AddSeal", name, o, func(n *seal.New) error {
+		return errors.Join(s.DB.AddSlot(ctx, name, n), n.Take())
+	}, false)
+}
+
+// RotateSeal puts a seal with a new root key in place of the one of that name. What
+// was sealed with the old one, as older backups are, still needs that.
+func (s *Server) RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
+	return s.newSeal(ctx, "RotateSeal", name, o, func(n *seal.New) error { return s.DB.ReplaceSlot(ctx, name, n, n.Take) }, true)
+}
+
+func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options, use func(*seal.New) error, replace bool) (shares []string, err error) {
+	if name == "" || strings.ContainsAny(name, "\x00\n\t ") || len(name) > 64 {
+		return nil, errors.New("server: a seal's name has up to 64 characters and no blanks")
+	}
+	o = s.place(o)
+	err = s.operated(event, map[string]string{"name": name, "kind": o.Kind}, func() error {
+		n, err := o.Create(replace)
+		if err != nil {
+			return err
+		}
+		if err := use(n); err != nil {
+			return errors.Join(err, n.Drop())
+		}
+		shares = n.Shares
+		return nil
+	})
+	return shares, err
+}
+
+// RemoveSeal ends that the seal of that name opens the store. The last one stays.
+func (s *Server) RemoveSeal(ctx context.Context, name string) error {
+	return s.operated("RemoveSeal", map[string]string{"name": name}, func() error { return s.DB.RemoveSlot(ctx, name) })
+}
+
+// operated does something that an operator has asked for. The audit log tells of it
+// before it is done, and again if it fails.
+func (s *Server) operated(event string, parameters map[string]string, do func() error) error {
+	r := audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: event,
+		UserIdentity: &audit.Identity{Type: "Operator"}, RequestID: uuid.New().String(), RequestParameters: audit.Strings(parameters)}
+	if err := s.Log.Begin(r).End(); err != nil {
+		return err
+	}
+	err := do()
+	if err != nil {
+		r.ErrorCode, r.ErrorMessage = "Failed", err.Error()
+		err = errors.Join(fmt.Errorf("%w", err), s.Log.Begin(r).End())
+	}
+	return err
+}
