@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"uuid"
 
 	"github.com/claviger/claviger/internal/material"
 )
@@ -72,7 +73,7 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	case empty:
 		err = h.write(ctx, e, db.aead, 0)
 	case h.Format < Format:
-		h = header{Format: Format, Deployment: h.Deployment, Slots: h.slots()}
+		h = header{Format: Format, Deployment: h.Deployment, Epoch: uuid.New().String(), Slots: h.slots()}
 		err = h.write(ctx, e, db.aead, rev)
 	default:
 		err = h.genuine(db.aead)

@@ -43,6 +43,7 @@ type Slot struct {
 type header struct {
 	Format     int
 	Deployment string // random; binds every record to this store
+	Epoch      string `json:",omitzero"` // random; another one since the store was restored
 	Slots      []Slot `json:",omitzero"`
 	Tag        []byte `json:",omitzero"` // authenticates the rest under the store key
 
@@ -151,7 +152,7 @@ func newHeader(s Seal) (header, []byte, error) {
 		clear(key)
 		return header{}, nil, err
 	}
-	return header{Format: Format, Deployment: uuid.New().String(), Slots: []Slot{slot}}, key, nil
+	return header{Format: Format, Deployment: uuid.New().String(), Epoch: uuid.New().String(), Slots: []Slot{slot}}, key, nil
 }
 
 func newSlot(name string, s Seal, key []byte) (Slot, error) {

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"uuid"
+
+	"github.com/claviger/claviger/internal/material"
+)
+
+// Restored is the record of a store that came from a backup: what was revoked since
+// then is in force again in it, so nothing is served until somebody has looked.
+type Restored struct {
+	Backup  string    // its ID
+	Created time.Time // when the backup was made
+	At      time.Time // when it was restored
+}
+
+var restoredKind = Kind[Restored]{Tag: 3, Name: "restoration"}
+
+const restoredKey = "sys/restored"
+
+// Restored returns what the store came from; nil if it came from nothing, or was
+// accepted since.
+func (db *DB) Restored(ctx context.Context) (r *Restored, err error) {
+	err = db.View(ctx, func(tx *Tx) error {
+		r, err = Get(tx, restoredKind, restoredKey)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	return r, err
+}
+
+// AcceptRestored lets the store be served again.
+func AcceptRestored(tx *Tx) { tx.Delete(restoredKey) }
+
+// Restore puts a whole backup, and those that add to it one after another, into an
+// empty engine. seals open the backups. The store has their slots, or one of sealed
+// alone if that is not nil, and is marked as Restored. The store can be opened only if
+// Restore has succeeded.
+func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sealed Seal) error {
+	if rev, err := e.Head(ctx); err != nil || rev != 0 {
+		return errors.Join(errors.New("store: there is something in it already"), err)
+	}
+	last := backups[len(backups)-1].Info
+	var key []byte
+	for i, b := range backups {
+		if err := b.follows(backups[:i]); err != nil {
+			return err
+		}
+		k, err := b.unwrap(seals)
+		if err != nil {
+			return err
+		}
+		key = k
+	}
+	defer clear(key)
+	hash, err := newHash(key)
+	if err != nil {
+		return err
+	}
+	e.Protect(hash)
+	for i, b := range backups {
+		if err := b.restore(ctx, e, i > 0); err != nil {
+			return err
+		}
+	}
+	return finishRestore(ctx, e, last, backups[0].aead, key, sealed)
+}
+
+// finishRestore writes the mark and, last, the header, without which nothing opens.
+func finishRestore(ctx context.Context, e Engine, info BackupInfo, aead *material.AEAD, key []byte, sealed Seal) error {
+	db := &DB{engine: e, deployment: info.Deployment, aead: aead}
+	mark, err := encode(db, restoredKind, restoredKey, &Restored{info.ID, info.Created, time.Now().UTC().Truncate(time.Second)})
+	if err != nil {
+		return err
+	}
+	if _, err := e.Commit(ctx, Txn{Do: []Item{{Key: restoredKey, Val: mark}}}); err != nil {
+		return err
+	}
+	h := header{Format: Format, Deployment: info.Deployment, Epoch: uuid.New().String(), Slots: info.Slots}
+	if sealed != nil {
+		slot, err := newSlot(sealed.Kind(), sealed, key)
+		if err != nil {
+			return err
+		}
+		h.Slots = []Slot{slot}
+	}
+	return h.write(ctx, e, aead, 0)
+}
+
+// follows checks that a backup adds to the one before it, or is whole and the first.
+func (b *Backup) follows(before []*Backup) error {
+	if len(before) == 0 && b.Info.Since == "" {
+		return nil
+	}
+	if len(before) == 0 {
+		return fmt.Errorf("%w: it adds to the backup %s, which must come before it", ErrBackup, b.Info.Since)
+	}
+	if p := before[len(before)-1].Info; b.Info.Since != p.ID || b.Info.Deployment != p.Deployment || b.Info.Epoch != p.Epoch {
+		return fmt.Errorf("%w: the backup %s does not add to %s", ErrBackup, b.Info.ID, p.ID)
+	}
+	return nil
+}
+
+// restore writes the records of a backup. Those that are there and not in the backup
+// are removed.
+func (b *Backup) restore(ctx context.Context, e Engine, adds bool) error {
+	w := batch{ctx: ctx, engine: e}
+	there := keysIn(ctx, e)
+	err := b.each(func(i Item) error {
+		for adds {
+			key, err := there.peek()
+			if err != nil {
+				return err
+			}
+			if key == "" || key >= i.Key {
+				if key != i.Key && i.Val == nil {
+					return fmt.Errorf("%w: it lacks the record %s", ErrBackup, i.Key)
+				}
+				if key == i.Key {
+					there.next()
+				}
+				break
+			}
+			there.next()
+			if err := w.add(Item{Key: key}); err != nil {
+				return err
+			}
+		}
+		if i.Val == nil {
+			if !adds {
+				return fmt.Errorf("%w: it lacks the record %s", ErrBackup, i.Key)
+			}
+			return nil
+		}
+		return w.add(Item{Key: i.Key, Val: i.Val})
+	})
+	for err == nil && adds {
+		var key string
+		if key, err = there.peek(); err != nil || key == "" {
+			break
+		}
+		there.next()
+		err = w.add(Item{Key: key})
+	}
+	if err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// A batch gathers changes into transactions.
+type batch struct {
+	ctx    context.Context
+	engine Engine
+	txn    Txn
+	size   int
+}
+
+func (b *batch) add(i Item) error {
+	b.txn.Do = append(b.txn.Do, i)
+	b.size += len(i.Key) + len(i.Val)
+	if len(b.txn.Do) < MaxTxnOps/4 && b.size < MaxTxnBytes/4 {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *batch) flush() error {
+	if len(b.txn.Do) == 0 {
+		return nil
+	}
+	_, err := b.engine.Commit(b.ctx, b.txn)
+	b.txn.Do, b.size = nil, 0
+	return err
+}
+
+// A keyWalk goes through the keys of an engine, which may be changed behind it.
+type keyWalk struct {
+	ctx    context.Context
+	engine Engine
+	keys   []string
+	after  string
+	end    bool
+}
+
+func keysIn(ctx context.Context, e Engine) *keyWalk { return &keyWalk{ctx: ctx, engine: e} }
+
+// peek is the next key; empty at the end.
+func (k *keyWalk) peek() (string, error) {
+	if len(k.keys) == 0 && !k.end {
+		items, _, err := k.engine.Scan(k.ctx, "", k.after, 1000)
+		if err != nil {
+			return "", err
+		}
+		for _, i := range items {
+			k.keys = append(k.keys, i.Key)
+			k.after = i.Key
+		}
+		k.end = len(items) == 0
+	}
+	if k.end {
+		return "", nil
+	}
+	return k.keys[0], nil
+}
+
+func (k *keyWalk) next() { k.keys = k.keys[1:] }
