@@ -19,6 +19,7 @@ var arrows = map[string]string{
 	"internal/audit":             "durable",
 	"internal/durable":           "",
 	"internal/durable/disktest":  "",
+	"internal/durable/powertest": "",
 	"internal/authz":             "arn policy",
 	"internal/iam":               "arn audit authz material model model/iamapi policy store",
 	"internal/kms":               "arn attest audit authz iam material model model/kmsapi policy store throttle xks",
