@@ -101,7 +101,7 @@ func Open(c Config) (*Log, error) {
 	if c.Dir == "" {
 		return l, nil
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := durable.MakeDir(c.Dir); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	var err error

@@ -5,6 +5,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -53,6 +54,29 @@ func write(path string, text []byte, place func(old, new string) error) error {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// MakeDir makes a directory for its owner alone, with those above it that are
+// missing, unless it is there already. Their names are durable.
+func MakeDir(path string) error {
+	parent := filepath.Dir(path)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+		if err := MakeDir(parent); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(path, 0o700)
+	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() && errors.Is(err, fs.ErrExist) {
+		err = SyncDir(parent) // a crash may have come in between
+		if errors.Is(err, fs.ErrPermission) {
+			err = nil // it is another's, who has made this one
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return SyncDir(parent)
 }
 
 // SyncDir makes the names in a directory durable.

@@ -37,3 +37,21 @@ func TestCreateAndReplace(t *testing.T) {
 		t.Errorf("Create in a directory that does not exist = %v", err)
 	}
 }
+
+func TestMakeDir(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b")
+	for range 2 {
+		if err := MakeDir(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 {
+		t.Errorf("it is %v, %v", info, err)
+	}
+	if err := os.WriteFile(filepath.Join(path, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeDir(filepath.Join(path, "f")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("MakeDir over a file = %v", err)
+	}
+}

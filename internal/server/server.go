@@ -142,7 +142,7 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
 		return o, err
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := durable.MakeDir(c.Dir); err != nil {
 		return o, fmt.Errorf("server: %w", err)
 	}
 	engine, err := bolt.Open(storePath(c.Dir))

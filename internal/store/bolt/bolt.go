@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,14 @@ type pending struct {
 // Open opens or creates the file at path. store.ErrLocked: another process has it.
 // store.ErrDamaged: it cannot be read.
 func Open(path string) (*Engine, error) {
-	return open(path, bbolt.Options{OpenFile: os.OpenFile})
+	e, err := open(path, bbolt.Options{OpenFile: os.OpenFile})
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil { // bbolt syncs the file and not its name
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
 }
 
 // OpenMemory makes an engine that leaves no file behind: its file has no name.
