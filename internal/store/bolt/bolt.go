@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -284,11 +285,17 @@ func (e *Engine) commitGroup(group []*pending) (err error) {
 	if e.failing == nil {
 		return nil
 	}
-	if durable.Refused(e.failing) && e.unchanged() {
+	if refused(e.failing) && e.unchanged() {
 		return e.failing
 	}
 	e.broken = true
 	return fmt.Errorf("%w: %w", store.ErrUnknown, e.failing)
+}
+
+// refused reports an error that the file system may not have later. When the file
+// cannot be made longer bbolt has written nothing yet, and says why in its text alone.
+func refused(err error) bool {
+	return durable.Refused(err) || strings.HasPrefix(err.Error(), "file resize error: ")
 }
 
 // unchanged reports whether a commit failed before it wrote the meta page, by
@@ -392,7 +399,7 @@ func (e *Engine) probe() {
 			return tx.Bucket(metaBucket).Put(probeKey, scratch)
 		})
 		if e.failing != nil {
-			e.broken = !durable.Refused(e.failing)
+			e.broken = !refused(e.failing)
 			return
 		}
 	}
