@@ -245,9 +245,11 @@ func (l *Log) flush() {
 		return
 	}
 	n, err := l.file.Write(lines)
-	if err != nil && durable.Refused(err) && l.file.Truncate(l.size) == nil {
-		l.drop(err)
-		return
+	if err != nil && durable.Refused(err) {
+		if back := l.file.Truncate(l.size); n == 0 || back == nil {
+			l.drop(err)
+			return
+		}
 	}
 	l.size += int64(n)
 	l.fail(err)
