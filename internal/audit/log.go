@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -43,6 +44,9 @@ type Config struct {
 	// SyncAlways syncs every record before it counts as written. False syncs
 	// within SyncInterval; the intents of state changes are always synced.
 	SyncAlways bool
+	// Anchor is a line that was on disk. What is damaged up to there no crash has
+	// done, and Open fails. Zero takes all damage for the work of a crash.
+	Anchor Head
 	// Closed is told the request id of each state change whose outcome has
 	// reached the disk. Nil ignores it.
 	Closed func(requestID string)
@@ -50,7 +54,8 @@ type Config struct {
 
 // A Log is the audit log. It is safe for concurrent use.
 type Log struct {
-	config Config
+	config  Config
+	removed int64
 
 	mu       sync.Mutex // guards the chain and what waits to be written
 	sequence uint64
@@ -122,21 +127,44 @@ func (l *Log) continueChain() error {
 	}
 	if n := len(segments); n > 0 {
 		l.segment = n
-		if l.sequence, l.previous, err = endOf(segments[n-1]); err != nil {
+		if err := l.findEnd(segments); err != nil {
 			return err
 		}
-		if l.sequence == 0 && n > 1 { // the last segment has no whole line yet
-			if l.sequence, l.previous, err = endOf(segments[n-2]); err != nil {
-				return err
-			}
-		}
 	}
-	l.written = Head{l.sequence, l.previous}
+	l.sequence, l.previous = l.written.Sequence, l.written.Hash
 	if err := l.openSegment(max(l.segment, 1)); err != nil {
 		return err
 	}
 	return l.syncThrough(l.sequence) // what an earlier run wrote may not be on disk
 }
+
+// findEnd finds the last line and removes what a crash has left behind it: lines that
+// are cut or have holes, which were not on disk yet.
+func (l *Log) findEnd(segments []string) error {
+	n := len(segments)
+	head, whole, err := endOf(segments[n-1])
+	if err != nil {
+		return err
+	}
+	if head.Sequence == 0 && n > 1 { // the last segment has no whole line yet
+		if head, _, err = endOf(segments[n-2]); err != nil {
+			return err
+		}
+	}
+	info, err := os.Stat(segments[n-1])
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	l.written, l.removed = head, info.Size()-whole
+	if l.removed > 0 && head.Sequence < l.config.Anchor.Sequence {
+		return fmt.Errorf("audit: %s is damaged after line %d, before line %d, which was on disk", filepath.Base(segments[n-1]), head.Sequence, l.config.Anchor.Sequence)
+	}
+	return os.Truncate(segments[n-1], whole)
+}
+
+// Removed is how many bytes that were not whole records Open found at the end, and
+// removed.
+func (l *Log) Removed() int64 { return l.removed }
 
 // Append writes r as the next line, sets its place in the chain, and returns
 // that place when the operating system has the line, or the disk if r is an

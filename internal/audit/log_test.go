@@ -259,6 +259,55 @@ func TestBrokenLog(t *testing.T) {
 	}
 }
 
+// TestHoles: a crash has left the last lines with holes, in any order. They are
+// removed, the whole ones among them too, but none that is known to be on disk.
+func TestHoles(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	add(t, l, 10)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, segmentName(1))
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(whole, []byte("\n"))
+	start := len(bytes.Join(lines[:6], nil)) // of line 7
+	for name, hole := range map[string][2]int{
+		"a line and its end": {start, start + len(lines[6])}, "inside": {start + 20, start + 30}, "the end of a line": {start + len(lines[6]) - 1, start + len(lines[6])},
+		"the chain": {start + bytes.Index(lines[6], []byte("previous")), start + len(lines[6]) - 2}, "all": {start, len(whole)},
+	} {
+		text := bytes.Clone(whole)
+		clear(text[hole[0]:hole[1]])
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Config{Dir: dir, Anchor: Head{7, hashOf(lines[6])}}); err == nil {
+			t.Errorf("%s: Open = nil for a hole in line 7, which was on disk", name)
+		}
+		if left, err := os.ReadFile(path); err != nil || !bytes.Equal(left, text) {
+			t.Errorf("%s: it changed what it refused, %v", name, err)
+		}
+		l, err := Open(Config{Dir: dir, Anchor: Head{6, hashOf(bytes.TrimSuffix(lines[5], []byte("\n")))}})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if l.Head().Sequence != 6 || l.Removed() != int64(len(whole)-start) {
+			t.Errorf("%s: the end is %v, with %d bytes removed", name, l.Head(), l.Removed())
+		}
+		add(t, l, 2)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if head, err := Verify(dir, Head{}); err != nil || head.Sequence != 8 {
+			t.Errorf("%s: Verify = %v, %v", name, head, err)
+		}
+	}
+}
+
 func TestMemoryLogForgetsTheOldest(t *testing.T) {
 	l, err := Open(Config{})
 	if err != nil {

@@ -37,27 +37,39 @@ func segmentFiles(dir string) ([]string, error) {
 	return out, nil
 }
 
-// endOf reads a segment's last line. A last line that a crash has cut is
-// removed: its record was never acknowledged.
-func endOf(path string) (sequence uint64, hash string, err error) {
-	whole := int64(0)
-	var last []byte
+// endOf reads how far a segment is a chain: the last line of that, and where it ends.
+// It checks each line by the hash in the next one, and reads only the last.
+func endOf(path string) (head Head, whole int64, err error) {
+	type end struct {
+		Head
+		at   int64
+		line []byte
+	}
+	var last, before end
+	broken := false
 	err = eachLine(path, func(line []byte) error {
-		whole += int64(len(line)) + 1
-		last = append(last[:0], line...)
+		next := Head{last.Sequence + 1, hashOf(line)}
+		if last.line == nil {
+			var r Record
+			broken = json.Unmarshal(line, &r) != nil
+			next.Sequence = r.Claviger.Sequence
+		} else if !broken {
+			broken = !bytes.Contains(line, fmt.Appendf(nil, `"claviger":{"sequence":%d,"previous":"%s"`, next.Sequence, last.Hash))
+		}
+		if !broken {
+			last.line, before.line = before.line, last.line
+			before.Head, before.at = last.Head, last.at
+			last = end{next, before.at + int64(len(line)) + 1, append(last.line[:0], line...)}
+		}
 		return nil
 	})
-	if err != nil {
-		return 0, "", err
+	if err != nil && !errors.Is(err, bufio.ErrTooLong) { // a long hole
+		return Head{}, 0, err
 	}
-	if len(last) > 0 {
-		var r Record
-		if err := json.Unmarshal(last, &r); err != nil {
-			return 0, "", fmt.Errorf("audit: %s: %w", filepath.Base(path), err)
-		}
-		sequence, hash = r.Claviger.Sequence, hashOf(last)
+	if last.line != nil && json.Unmarshal(last.line, &Record{}) != nil {
+		last = before
 	}
-	return sequence, hash, os.Truncate(path, whole)
+	return last.Head, last.at, nil
 }
 
 // eachLine calls fn with every line that ends in a newline, without it.

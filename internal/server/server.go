@@ -322,19 +322,37 @@ func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := audit.Open(audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Closed: db.Unmark})
+	anchor, err := iam.AuditAnchor(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	if err := settle(ctx, db, log, dir, marks, c); err != nil {
+	on := audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Anchor: anchor, Closed: db.Unmark}
+	if c.AcceptAuditLoss {
+		on.Anchor = audit.Head{}
+	}
+	log, err := audit.Open(on)
+	if err != nil {
+		return nil, err
+	}
+	if err := settle(ctx, db, log, dir, anchor, marks, c); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return log, nil
 }
 
-func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, marks map[string]bool, c Config) error {
-	anchor, err := iam.AuditAnchor(ctx, db)
-	if err != nil {
+// noteRemoved tells of what was removed from the end of the audit log, there too.
+func noteRemoved(log *audit.Log, c Config) error {
+	if log.Removed() == 0 {
+		return nil
+	}
+	c.Logger.Warn("removed what a crash left half written at the end of the audit log", "bytes", log.Removed())
+	e := log.Begin(audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventName: "RepairAuditLog",
+		EventSource: "claviger", RequestID: uuid.New().String(), ErrorMessage: fmt.Sprintf("%d bytes that a crash left half written are removed", log.Removed())})
+	return e.End()
+}
+
+func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, anchor audit.Head, marks map[string]bool, c Config) error {
+	if err := noteRemoved(log, c); err != nil {
 		return err
 	}
 	whole, err := audit.Contains(dir, anchor)
