@@ -142,12 +142,12 @@ func (l *Log) continueChain() error {
 // are cut or have holes, which were not on disk yet.
 func (l *Log) findEnd(segments []string) error {
 	n := len(segments)
-	head, whole, err := endOf(segments[n-1])
+	head, known, whole, err := endOf(segments[n-1], l.config.Anchor)
 	if err != nil {
 		return err
 	}
 	if head.Sequence == 0 && n > 1 { // the last segment has no whole line yet
-		if head, _, err = endOf(segments[n-2]); err != nil {
+		if head, _, _, err = endOf(segments[n-2], Head{}); err != nil {
 			return err
 		}
 	}
@@ -159,7 +159,7 @@ func (l *Log) findEnd(segments []string) error {
 	if l.removed > 0 && head.Sequence < l.config.Anchor.Sequence {
 		return fmt.Errorf("audit: %s is damaged after line %d, before line %d, which was on disk", filepath.Base(segments[n-1]), head.Sequence, l.config.Anchor.Sequence)
 	}
-	return os.Truncate(segments[n-1], whole)
+	return writeAgain(segments[n-1], known, whole)
 }
 
 // Removed is how many bytes that were not whole records Open found at the end, and

@@ -37,9 +37,10 @@ func segmentFiles(dir string) ([]string, error) {
 	return out, nil
 }
 
-// endOf reads how far a segment is a chain: the last line of that, and where it ends.
-// It checks each line by the hash in the next one, and reads only the last.
-func endOf(path string) (head Head, whole int64, err error) {
+// endOf reads how far a segment is a chain: the last line of that, and where it ends;
+// known is where the anchor ends, or 0. It checks each line by the hash in the next
+// one, and reads only the last.
+func endOf(path string, anchor Head) (head Head, known, whole int64, err error) {
 	type end struct {
 		Head
 		at   int64
@@ -60,16 +61,39 @@ func endOf(path string) (head Head, whole int64, err error) {
 			last.line, before.line = before.line, last.line
 			before.Head, before.at = last.Head, last.at
 			last = end{next, before.at + int64(len(line)) + 1, append(last.line[:0], line...)}
+			if last.Head == anchor {
+				known = last.at
+			}
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, bufio.ErrTooLong) { // a long hole
-		return Head{}, 0, err
+		return Head{}, 0, 0, err
 	}
 	if last.line != nil && json.Unmarshal(last.line, &Record{}) != nil {
 		last = before
 	}
-	return last.Head, last.at, nil
+	return last.Head, min(known, last.at), last.at, nil
+}
+
+// writeAgain cuts a file off at end and writes what is from known on once more. After a
+// sync that failed it may be in memory alone, where no later sync looks for it.
+func writeAgain(path string, known, end int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	err = f.Truncate(end)
+	if err == nil {
+		text := make([]byte, end-known)
+		if _, err = f.ReadAt(text, known); err == nil {
+			_, err = f.WriteAt(text, known)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
 }
 
 // eachLine calls fn with every line that ends in a newline, without it.
