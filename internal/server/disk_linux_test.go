@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -22,27 +23,49 @@ import (
 	"github.com/claviger/claviger/internal/server"
 )
 
-// A served server runs behind HTTP until its test ends or stop is called.
+// A served server runs behind HTTP until its test ends or it is closed.
 type served struct {
 	*kms.Client
-	url  string
-	stop func()
+	url   string
+	close func() error
 }
 
-func serve(t *testing.T, dir string) served {
+func (s served) stop(t *testing.T) {
 	t.Helper()
-	s := mustOpen(t, server.Config{Dir: dir, RootKeys: []server.Credentials{{ID: "test", Secret: "test"}}})
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func serve(t *testing.T, c server.Config) served {
+	t.Helper()
+	c.RootKeys = rootKeys
+	return run(t, mustOpen(t, c))
+}
+
+var rootKeys = []server.Credentials{{ID: "test", Secret: "test"}}
+
+// run does the server's background work too.
+func run(t *testing.T, s *server.Server) served {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Run(ctx) })
-	srv := httptest.NewServer(s.Handler())
-	stop := sync.OnceFunc(func() {
-		srv.Close()
+	return behindHTTP(t, s, func() error {
 		cancel()
 		wg.Wait()
-		closeServer(t, s)
+		return s.Close()
 	})
-	t.Cleanup(stop)
+}
+
+func behindHTTP(t *testing.T, s *server.Server, end func() error) served {
+	t.Helper()
+	srv := httptest.NewServer(s.Handler())
+	stop := sync.OnceValue(func() error {
+		srv.Close()
+		return end()
+	})
+	t.Cleanup(func() { _ = stop() }) // whoever wants to know has called it
 	return served{kms.New(kms.Options{BaseEndpoint: &srv.URL, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 		Retryer: aws.NopRetryer{}, HTTPClient: srv.Client()}), srv.URL, stop}
 }
@@ -87,7 +110,7 @@ func (s served) create(t *testing.T) (string, error) {
 // everything goes on, also after a restart.
 func TestFullDisk(t *testing.T) {
 	dir := disktest.Mount(t, "24m")
-	s := serve(t, dir)
+	s := serve(t, server.Config{Dir: dir})
 	first, err := s.create(t)
 	if err != nil || s.ready(t) != http.StatusOK {
 		t.Fatal(err)
@@ -141,15 +164,15 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	made[last] = true
-	s.stop()
-	s.verify(t, dir, made, 0)
+	s.stop(t)
+	s.verify(t, server.Config{Dir: dir}, made, 0)
 }
 
 // verify opens the directory again: the keys that were acknowledged are there, of
 // the others as many as may be, and the audit log is whole.
-func (served) verify(t *testing.T, dir string, made map[string]bool, more int) {
+func (served) verify(t *testing.T, c server.Config, made map[string]bool, more int) {
 	t.Helper()
-	s := serve(t, dir)
+	s := serve(t, c)
 	found := 0
 	for pages := kms.NewListKeysPaginator(s.Client, &kms.ListKeysInput{}); pages.HasMorePages(); {
 		page, err := pages.NextPage(t.Context())
@@ -167,14 +190,19 @@ func (served) verify(t *testing.T, dir string, made map[string]bool, more int) {
 	if found != len(made) || more < 0 {
 		t.Errorf("%d keys of %d are there, and %d too many", found, len(made), -more)
 	}
-	s.stop()
-	anchor, err := server.ReadAnchor(t.Context(), server.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := audit.Verify(server.AuditDir(dir), anchor); err != nil {
+	s.stop(t)
+	if err := verifyLog(t.Context(), c); err != nil {
 		t.Error(err)
 	}
+}
+
+func verifyLog(ctx context.Context, c server.Config) error {
+	anchor, err := server.ReadAnchor(ctx, c)
+	if err != nil {
+		return err
+	}
+	_, err = audit.Verify(cmp.Or(c.AuditDir, server.AuditDir(c.Dir)), anchor)
+	return err
 }
 
 // A full disk that the audit log has used up too: nothing is served, since nothing
@@ -184,7 +212,7 @@ func TestFullAuditLog(t *testing.T) {
 	if err := os.Symlink(small, server.AuditDir(dir)); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, dir)
+	s := serve(t, server.Config{Dir: dir})
 	made, refused := map[string]bool{}, 1
 	var err error
 	for id := ""; err == nil; id, err = s.create(t) {
@@ -212,10 +240,10 @@ func TestFullAuditLog(t *testing.T) {
 		}
 		made[id] = true
 	}
-	s.stop()
+	s.stop(t)
 	text, err := os.ReadFile(filepath.Join(small, "audit-000001.jsonl"))
 	if err != nil || !bytes.Contains(text, []byte(`"eventName":"ResumeAuditLog"`)) {
 		t.Errorf("the log does not tell of the gap: %v", err)
 	}
-	s.verify(t, dir, made, refused) // whose outcome could not be written, while the intent was
+	s.verify(t, server.Config{Dir: dir}, made, refused) // whose outcome could not be written, while the intent was
 }
