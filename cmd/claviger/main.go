@@ -30,6 +30,12 @@ func commands() []command {
 		{"seal rotate", "put a new root key in place of a seal's", newSeal("seal rotate", rotateSeal)},
 		{"seal remove", "end that a seal opens the store", removeSeal},
 		{"unseal", "give shares to a sealed server", unseal},
+		{"backup", "write a backup of a store, which may be served meanwhile", backup},
+		{"verify", "read a backup to its end without restoring it", verifyBackup},
+		{"restore accept", "let a restored store be served", acceptRestore},
+		{"restore", "put backups into a new data directory", restoreBackup},
+		{"export", "write everything but key material and credentials", export},
+		{"import", "fill a new data directory with an export", importExport},
 		{"tour", "play the story of one key policy against a server in this process", tour},
 		{"operations", "list the API operations that exist and those that do not yet", operations},
 		{"audit verify", "check the audit log of a data directory", auditVerify},
@@ -85,6 +91,12 @@ func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	f.SetOutput(stderr)
 	f.Usage = func() {} // parse says it
 	return f
+}
+
+// given reports whether a flag was given.
+func given(f *flag.FlagSet, name string) (yes bool) {
+	f.Visit(func(set *flag.Flag) { yes = yes || set.Name == name })
+	return yes
 }
 
 // parse reads flags; anything left over is an error.

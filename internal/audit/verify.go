@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -42,6 +43,44 @@ func Verify(dir string, anchor Head) (Head, error) {
 		return v.head, v.fail(fmt.Sprintf("the log ends before line %d, which the store knows", anchor.Sequence))
 	}
 	return v.head, nil
+}
+
+// CommittedSince returns the intents of the state changes that took effect after the
+// line anchor, in the order of the log, which must be whole and contain that line.
+func CommittedSince(dir string, anchor Head) (out []Record, err error) {
+	if _, err := Verify(dir, anchor); err != nil {
+		return nil, err
+	}
+	segments, err := segmentFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	open := map[string]Record{}
+	for _, path := range segments {
+		err := eachLine(path, func(line []byte) error {
+			if !bytes.Contains(line, []byte(`"phase":"`)) {
+				return nil
+			}
+			var r Record
+			if err := json.Unmarshal(line, &r); err != nil {
+				return err
+			}
+			switch intent, known := open[r.RequestID]; {
+			case r.Claviger.Sequence <= anchor.Sequence:
+			case r.Claviger.Phase == Intent:
+				open[r.RequestID] = r
+			case known && r.Claviger.Committed != nil && *r.Claviger.Committed:
+				r.Claviger.Sequence = intent.Claviger.Sequence // the outcome may know more of the resources
+				out = append(out, r)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
+	return out, nil
 }
 
 // Contains reports whether the log in dir holds the line h, and refuses one that

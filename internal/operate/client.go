@@ -6,11 +6,13 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // A Client is the Operator of a server in another process.
@@ -39,7 +41,7 @@ func Dial(dir string) (*Client, error) {
 func (c *Client) Close() error { return c.done() }
 
 // send performs a command in the server.
-func (c *Client) send(ctx context.Context, name string, in change) (r result, err error) {
+func (c *Client) send(ctx context.Context, name string, in order) (r result, err error) {
 	answer, err := c.post(ctx, name, in)
 	if err != nil {
 		return r, err
@@ -54,7 +56,7 @@ func (c *Client) send(ctx context.Context, name string, in change) (r result, er
 	return r, err
 }
 
-func (c *Client) post(ctx context.Context, name string, in change) (*http.Response, error) {
+func (c *Client) post(ctx context.Context, name string, in order) (*http.Response, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
@@ -73,30 +75,53 @@ func (c *Client) post(ctx context.Context, name string, in change) (*http.Respon
 
 // Seals lists the seals of the store.
 func (c *Client) Seals(ctx context.Context) ([]server.SealState, error) {
-	r, err := c.send(ctx, "seals", change{})
+	r, err := c.send(ctx, "seals", order{})
 	return r.Seals, err
 }
 
 // AddSeal lets a further seal open the store.
 func (c *Client) AddSeal(ctx context.Context, name string, o seal.Options) ([]string, error) {
-	r, err := c.send(ctx, "seals/add", change{name, o})
+	r, err := c.send(ctx, "seals/add", order{Name: name, Options: o})
 	return r.Shares, err
 }
 
 // RotateSeal puts a new root key in place of a seal's.
 func (c *Client) RotateSeal(ctx context.Context, name string, o seal.Options) ([]string, error) {
-	r, err := c.send(ctx, "seals/rotate", change{name, o})
+	r, err := c.send(ctx, "seals/rotate", order{Name: name, Options: o})
 	return r.Shares, err
 }
 
 // RemoveSeal ends that a seal opens the store.
 func (c *Client) RemoveSeal(ctx context.Context, name string) error {
-	_, err := c.send(ctx, "seals/remove", change{Name: name})
+	_, err := c.send(ctx, "seals/remove", order{Name: name})
 	return err
+}
+
+// Backup copies a backup that the server makes to w.
+func (c *Client) Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error {
+	return c.copy(ctx, "backup", order{Since: since}, w)
+}
+
+// Export copies an export that the server makes to w.
+func (c *Client) Export(ctx context.Context, w io.Writer) error { return c.copy(ctx, "export", order{}, w) }
+
+func (c *Client) copy(ctx context.Context, name string, in order, w io.Writer) error {
+	answer, err := c.post(ctx, name, in)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(w, answer.Body); err != nil {
+		return fmt.Errorf("operate: the server broke off: %w", err)
+	}
+	if text := answer.Trailer.Get(failure); text != "" {
+		return errors.New(text)
+	}
+	return nil
 }
 
 // Unseal gives a share to a sealed server.
 func (c *Client) Unseal(ctx context.Context, share string) (Progress, error) {
-	r, err := c.send(ctx, "unseal", change{Name: share})
+	r, err := c.send(ctx, "unseal", order{Name: share})
 	return r.Progress, err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -78,27 +79,40 @@ func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	o := d.operator
 	d.mu.Unlock()
-	var c change
-	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxRequest), &c)
+	var in order
+	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxRequest), &in)
 	var out result
 	switch {
 	case err != nil:
 	case name == "unseal":
-		out.Progress, err = d.unseal(c.Name)
+		out.Progress, err = d.unseal(in.Name)
+	case o == nil && streams[name] != nil:
+		stream(w, func(io.Writer) error { return ErrSealed })
+		return
 	case o == nil:
 		err = ErrSealed
 	case streams[name] != nil:
-		if streams[name](r.Context(), o, w) != nil {
-			panic(http.ErrAbortHandler) // the other side sees that the end is missing
-		}
+		stream(w, func(w io.Writer) error { return streams[name](r.Context(), o, in, w) })
 		return
 	default:
-		out, err = perform(r.Context(), o, name, c)
+		out, err = perform(r.Context(), o, name, in)
 	}
 	if err != nil {
 		out = result{Error: err.Error()}
 	}
 	_ = json.MarshalWrite(w, out) // the other side is gone if this fails
+}
+
+// failure is the trailer of a stream that says what went wrong.
+const failure = "Claviger-Failure"
+
+// stream answers with what write writes, and what went wrong behind it.
+func stream(w http.ResponseWriter, write func(io.Writer) error) {
+	w.Header().Set("Trailer", failure)
+	w.WriteHeader(http.StatusOK)
+	if err := write(w); err != nil {
+		w.Header().Set(failure, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 }
 
 // Progress is how far a sealed server is from being open.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // An Operator does what operators ask of a server: a *server.Server, or a Client of one
@@ -23,6 +24,11 @@ type Operator interface {
 	RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
 	// RemoveSeal ends that a seal opens the store.
 	RemoveSeal(ctx context.Context, name string) error
+	// Backup writes a backup: of everything or, if since is not nil, of what has
+	// changed since that one.
+	Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error
+	// Export writes everything but key material and credentials.
+	Export(ctx context.Context, w io.Writer) error
 }
 
 // ErrNotServed reports that no server has the data directory open.
@@ -37,10 +43,12 @@ const socketName = "operator.sock"
 // maxRequest bounds what a command can send, in bytes.
 const maxRequest = 64 << 10
 
-// A change names a seal and, for a new one, says what it is.
-type change struct {
-	Name    string
-	Options seal.Options
+// An order is what a command has to say: which seal and, for a new one, what it is; what
+// a backup adds to.
+type order struct {
+	Name    string            `json:",omitzero"`
+	Options seal.Options      `json:",omitzero"`
+	Since   *store.BackupInfo `json:",omitzero"`
 }
 
 // A result is the answer to everything but a stream.
@@ -52,21 +60,25 @@ type result struct {
 }
 
 // perform does one of the things that have no stream.
-func perform(ctx context.Context, o Operator, name string, c change) (r result, err error) {
+func perform(ctx context.Context, o Operator, name string, in order) (r result, err error) {
 	switch name {
 	case "seals":
 		r.Seals, err = o.Seals(ctx)
 	case "seals/add":
-		r.Shares, err = o.AddSeal(ctx, c.Name, c.Options)
+		r.Shares, err = o.AddSeal(ctx, in.Name, in.Options)
 	case "seals/rotate":
-		r.Shares, err = o.RotateSeal(ctx, c.Name, c.Options)
+		r.Shares, err = o.RotateSeal(ctx, in.Name, in.Options)
 	case "seals/remove":
-		err = o.RemoveSeal(ctx, c.Name)
+		err = o.RemoveSeal(ctx, in.Name)
 	default:
 		err = errors.New("operate: the server does not know this command: it is of another version")
 	}
 	return r, err
 }
 
-// streams are what is answered with more than fits into memory.
-var streams = map[string]func(context.Context, Operator, io.Writer) error{}
+// streams are the things whose answer may be longer than fits into memory. An answer
+// that does not end as it should is broken off.
+var streams = map[string]func(context.Context, Operator, order, io.Writer) error{
+	"backup": func(ctx context.Context, o Operator, in order, w io.Writer) error { return o.Backup(ctx, w, in.Since) },
+	"export": func(ctx context.Context, o Operator, _ order, w io.Writer) error { return o.Export(ctx, w) },
+}

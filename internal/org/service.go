@@ -299,3 +299,7 @@ func invalid(reason, message string) *model.Fault {
 func constraint(reason, message string) *model.Fault {
 	return orgapi.ConstraintViolationException(message).For(reason)
 }
+
+// PortableTags are the kinds of records that exports have, besides those of package
+// iam.
+var PortableTags = []byte{placeKind.Tag, creationKind.Tag}

@@ -88,8 +88,7 @@ func (s *Server) RemoveSeal(ctx context.Context, name string) error {
 // operated does something that an operator has asked for. The audit log tells of it
 // before it is done, and again if it fails.
 func (s *Server) operated(event string, parameters map[string]string, do func() error) error {
-	r := audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: event,
-		UserIdentity: &audit.Identity{Type: "Operator"}, RequestID: uuid.New().String(), RequestParameters: audit.Strings(parameters)}
+	r := operatorRecord(event, parameters)
 	if err := s.Log.Begin(r).End(); err != nil {
 		return err
 	}
@@ -99,4 +98,10 @@ func (s *Server) operated(event string, parameters map[string]string, do func() 
 		err = errors.Join(fmt.Errorf("%w", err), s.Log.Begin(r).End())
 	}
 	return err
+}
+
+// operatorRecord is what the audit log tells of an operator's doing.
+func operatorRecord(event string, parameters map[string]string) audit.Record {
+	return audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: event,
+		UserIdentity: &audit.Identity{Type: "Operator"}, RequestID: uuid.New().String(), RequestParameters: audit.Strings(parameters)}
 }

@@ -95,6 +95,13 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	db := o.DB
+	if r, err := db.Restored(ctx); err != nil || r != nil {
+		if err == nil {
+			err = fmt.Errorf("server: the store was restored from a backup of %s, and what was revoked since then is in force in it: run claviger restore accept",
+				r.Created.Format(time.RFC3339))
+		}
+		return nil, errors.Join(err, db.Close())
+	}
 	log, err := openLog(ctx, db, c)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -311,13 +318,18 @@ func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, ke
 	return errors.Join(err, entry.End())
 }
 
+// logDir is where the audit log is; empty if it is in memory.
+func (c Config) logDir() string {
+	if c.AuditDir == "" && c.Dir != "" {
+		return AuditDir(c.Dir)
+	}
+	return c.AuditDir
+}
+
 // openLog opens the audit log, insists that it is the one the store knows, and
 // settles what a crash left open.
 func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
-	dir := c.AuditDir
-	if dir == "" && c.Dir != "" {
-		dir = AuditDir(c.Dir)
-	}
+	dir := c.logDir()
 	marks, err := db.Marks(ctx)
 	if err != nil {
 		return nil, err

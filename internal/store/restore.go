@@ -16,6 +16,9 @@ type Restored struct {
 	Backup  string    // its ID
 	Created time.Time // when the backup was made
 	At      time.Time // when it was restored
+	// Through is the line of the audit log up to which the changes made after the
+	// backup have been made again.
+	Through uint64 `json:",omitzero"`
 }
 
 var restoredKind = Kind[Restored]{Tag: 3, Name: "restoration"}
@@ -37,6 +40,16 @@ func (db *DB) Restored(ctx context.Context) (r *Restored, err error) {
 
 // AcceptRestored lets the store be served again.
 func AcceptRestored(tx *Tx) { tx.Delete(restoredKey) }
+
+// ReplayedThrough notes up to which line of the audit log changes were made again.
+func ReplayedThrough(tx *Tx, line uint64) error {
+	r, err := Edit(tx, restoredKind, restoredKey)
+	if err != nil {
+		return err
+	}
+	r.Through = line
+	return Put(tx, restoredKind, restoredKey, r)
+}
 
 // Restore puts a whole backup, and those that add to it one after another, into an
 // empty engine. seals open the backups. The store has their slots, or one of sealed
@@ -75,7 +88,7 @@ func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sea
 // finishRestore writes the mark and, last, the header, without which nothing opens.
 func finishRestore(ctx context.Context, e Engine, info BackupInfo, aead *material.AEAD, key []byte, sealed Seal) error {
 	db := &DB{engine: e, deployment: info.Deployment, aead: aead}
-	mark, err := encode(db, restoredKind, restoredKey, &Restored{info.ID, info.Created, time.Now().UTC().Truncate(time.Second)})
+	mark, err := encode(db, restoredKind, restoredKey, &Restored{Backup: info.ID, Created: info.Created, At: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}

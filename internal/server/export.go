@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"encoding/json/jsontext"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/org"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// exportFormat is the version of exports, and maxExport how long one may be, in bytes.
+const (
+	exportFormat = 1
+	maxExport    = 4 << 30
+)
+
+// An exported is one line of an export; the first one says what it is.
+type exported struct {
+	Export  int            `json:"export,omitzero"`
+	Created time.Time      `json:"created,omitzero"`
+	Key     string         `json:"key,omitzero"`
+	Kind    byte           `json:"kind,omitzero"`
+	Value   jsontext.Value `json:"value,omitzero"`
+}
+
+// Export writes everything but key material and credentials as lines of JSON: accounts,
+// identities, policies, the organization, keys with their policies, tags and grants,
+// aliases, key stores.
+func (s *Server) Export(ctx context.Context, w io.Writer) error {
+	return s.operated("Export", nil, func() error {
+		if err := writeLine(w, exported{Export: exportFormat, Created: time.Now().UTC().Truncate(time.Second)}); err != nil {
+			return err
+		}
+		tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
+		return s.DB.Dump(ctx, tags, func(p store.Plain) error {
+			p, keep, err := kms.Portable(p)
+			if err == nil {
+				p, err = iam.Portable(p)
+			}
+			if err != nil || !keep {
+				return err
+			}
+			return writeLine(w, exported{Key: p.Key, Kind: p.Tag, Value: p.Value})
+		})
+	})
+}
+
+func writeLine(w io.Writer, v exported) error {
+	text, err := json.Marshal(v)
+	if err == nil {
+		_, err = w.Write(append(text, '\n'))
+	}
+	return err
+}
+
+// Import fills a new store with an export. Keys have the ids and policies that they had and
+// new key material. It reports how many keys and other records there were.
+func (s *Server) Import(ctx context.Context, r io.Reader) (keys, others int, err error) {
+	for _, prefix := range []string{"k/", "i/a/", "o/"} {
+		if empty, err := s.DB.Empty(ctx, prefix); err != nil || !empty {
+			return 0, 0, errors.Join(errors.New("server: there are keys, identities or an organization already: import into a new data directory"), err)
+		}
+	}
+	err = s.operated("Import", nil, func() (err error) {
+		keys, others, err = s.load(ctx, r)
+		return err
+	})
+	return keys, others, err
+}
+
+func (s *Server) load(ctx context.Context, r io.Reader) (keys, others int, err error) {
+	d := jsontext.NewDecoder(io.LimitReader(r, maxExport))
+	var first exported
+	if err := json.UnmarshalDecode(d, &first); err != nil || first.Export != exportFormat {
+		return 0, 0, errors.Join(fmt.Errorf("server: that is not an export of format %d", exportFormat), err)
+	}
+	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
+	byID := map[string][]store.Plain{}
+	var batch []store.Plain
+	flush := func() error {
+		err := s.DB.Update(ctx, func(tx *store.Tx) error {
+			for _, p := range batch {
+				if err := tx.Load(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		batch = batch[:0]
+		return err
+	}
+	for {
+		var line exported
+		if err := json.UnmarshalDecode(d, &line); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return keys, others, fmt.Errorf("server: record %d of the export: %w", keys+others+1, err)
+		}
+		p := store.Plain{Key: line.Key, Tag: line.Kind, Value: line.Value}
+		if !slices.Contains(tags, p.Tag) || strings.HasPrefix(p.Key, "sys/") || strings.HasPrefix(p.Key, "!") {
+			return keys, others, fmt.Errorf("server: record %d of the export is of a kind that exports do not have", keys+others+1)
+		}
+		if id, ok := kms.IsKey(p); ok {
+			byID[id] = append(byID[id], p)
+			keys++
+			continue
+		}
+		others++
+		if batch = append(batch, p); len(batch) == 500 {
+			if err := flush(); err != nil {
+				return keys, others, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return keys, others, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		if err := s.KMS.Adopt(ctx, byID[id]); err != nil {
+			return keys, others, fmt.Errorf("server: key %s: %w", id, err)
+		}
+	}
+	return keys, others, nil
+}

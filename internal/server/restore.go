@@ -1,0 +1,285 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/bolt"
+)
+
+// Backup writes a backup of one instant while the server goes on: of everything or, if
+// since is not nil, of what has changed since that one.
+func (s *Server) Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error {
+	what := map[string]string{}
+	if since != nil {
+		what["since"] = since.ID
+	}
+	return s.operated("Backup", what, func() error {
+		_, err := s.DB.Backup(ctx, w, since)
+		return err
+	})
+}
+
+// VerifyBackup reads a backup to its end, and says what is in it.
+func VerifyBackup(r io.Reader, c Config) (info store.BackupInfo, records, values int, err error) {
+	b, err := store.ReadBackup(r)
+	if err != nil {
+		return info, 0, 0, err
+	}
+	seals, err := openSeals(c.seals())
+	if err != nil {
+		return info, 0, 0, err
+	}
+	records, values, err = b.Verify(asStoreSeals(seals)...)
+	return b.Info, records, values, err
+}
+
+func openSeals(options []seal.Options) (seals []seal.Seal, err error) {
+	for _, o := range options {
+		s, err := o.Open()
+		if err != nil {
+			return nil, err
+		}
+		seals = append(seals, s)
+	}
+	return seals, nil
+}
+
+func asStoreSeals(seals []seal.Seal) (out []store.Seal) {
+	for _, s := range seals {
+		out = append(out, s)
+	}
+	return out
+}
+
+// Restore puts a whole backup, and those that add to it in their order, into a data
+// directory without a store. The seals of c open the backups. With a new seal the store
+// has that one alone, and shares are its shares. Nothing is served from it until it is
+// accepted: see AcceptRestore.
+func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Options) (shares []string, err error) {
+	var read []*store.Backup
+	for _, r := range backups {
+		b, err := store.ReadBackup(r)
+		if err != nil {
+			return nil, err
+		}
+		read = append(read, b)
+	}
+	seals, err := openSeals(c.seals())
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MakeDir(c.Dir); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
+		return nil, fmt.Errorf("server: there is a store in %s already; restore into an empty directory", c.Dir)
+	}
+	var n *seal.New
+	var slot store.Seal
+	if sealed != nil {
+		if n, err = c.Place(*sealed).Create(false); err != nil {
+			return nil, err
+		}
+		slot, shares = n, n.Shares
+	}
+	unfinished := storePath(c.Dir) + ".restoring"
+	_ = os.Remove(unfinished) // of an attempt that was broken off
+	err = restoreInto(ctx, unfinished, read, asStoreSeals(seals), slot)
+	if err == nil && n != nil {
+		err = n.Take()
+	}
+	if err == nil {
+		err = errors.Join(os.Rename(unfinished, storePath(c.Dir)), durable.SyncDir(c.Dir))
+	}
+	if err != nil {
+		_ = os.Remove(unfinished)
+		if n != nil {
+			_ = n.Drop()
+		}
+		return nil, err
+	}
+	return shares, nil
+}
+
+func restoreInto(ctx context.Context, path string, backups []*store.Backup, seals []store.Seal, sealed store.Seal) error {
+	e, err := bolt.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(store.Restore(ctx, e, backups, seals, sealed), e.Close())
+}
+
+// A Change is a state change that the audit log tells of.
+type Change struct {
+	Time       time.Time
+	Event      string // kms.amazonaws.com DisableKey
+	By         string
+	Account    string
+	Region     string   `json:",omitzero"`
+	Resources  []string `json:",omitzero"`
+	Parameters string   `json:",omitzero"` // JSON
+	RequestID  string
+}
+
+// A Recovery is what became of the changes that were made after a backup.
+type Recovery struct {
+	Restored store.Restored
+	// Lost are keys and key material made since: what was encrypted with them cannot be
+	// decrypted any more.
+	Lost []Change
+	// Replayed are the changes that were made again: revocations, disablements,
+	// deletions, policies.
+	Replayed []Change
+	// Open are the changes that an operator has to look at, and perhaps make again.
+	Open []Change
+}
+
+// makes are the events after which ciphertexts can exist that the backup has no key for.
+var makes = []string{"CreateKey", "ReplicateKey", "ImportKeyMaterial", "RotateKeyOnDemand", "RotateKey"}
+
+// ErrNotAccepted reports a restored store that was not accepted, because somebody has
+// to look at what it lacks.
+var ErrNotAccepted = errors.New("server: not accepted")
+
+// AcceptRestore makes the changes again that the audit log tells of and the backup does
+// not have, as far as they take something away, and lets the store be served. It says what
+// it did. If there are changes that it cannot make again it does nothing and returns
+// ErrNotAccepted, unless confirmed is how many. withoutLog accepts a store whose audit
+// log is lost: nothing is made again, and nobody knows what was revoked since.
+func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool) (r Recovery, err error) {
+	o, err := openStore(ctx, c)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	restored, err := o.Restored(ctx)
+	if err != nil {
+		return r, err
+	}
+	if restored == nil {
+		return r, errors.New("server: the store did not come from a backup, or was accepted already")
+	}
+	r.Restored = *restored
+	anchor, err := iam.AuditAnchor(ctx, o.DB)
+	if err != nil {
+		return r, err
+	}
+	var since []audit.Record
+	switch _, statErr := os.Stat(c.logDir()); {
+	case statErr == nil:
+		if since, err = audit.CommittedSince(c.logDir(), anchor); err != nil {
+			return r, err
+		}
+	case !withoutLog:
+		return r, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
+			"if it is lost, say --without-audit-log", c.logDir())
+	}
+	service := kms.New(o.DB, c.KMS)
+	again, err := plan(ctx, o.DB, service, since, &r)
+	if err != nil {
+		return r, err
+	}
+	if len(r.Open) > 0 && confirmed != len(r.Open) {
+		return r, ErrNotAccepted
+	}
+	for _, record := range again {
+		err := o.Update(ctx, func(tx *store.Tx) error {
+			if _, err := replay(tx, service, &record); err != nil {
+				return err
+			}
+			return store.ReplayedThrough(tx, record.Claviger.Sequence)
+		})
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, accept(ctx, c, o.DB, r)
+}
+
+// errPlanned ends a transaction that was only to show what would happen.
+var errPlanned = errors.New("server: planned")
+
+// plan sorts the changes, without making any, and returns those to be made again.
+func plan(ctx context.Context, db *store.DB, service *kms.Service, since []audit.Record, r *Recovery) (again []audit.Record, err error) {
+	err = db.Update(ctx, func(tx *store.Tx) error {
+		for _, record := range since {
+			if record.Claviger.Sequence <= r.Restored.Through {
+				continue
+			}
+			done, err := replay(tx, service, &record)
+			change := changeOf(&record)
+			switch {
+			case err != nil:
+				return fmt.Errorf("line %d of the audit log: %w", record.Claviger.Sequence, err)
+			case slices.Contains(makes, record.EventName):
+				r.Lost = append(r.Lost, change)
+			case done:
+				again = append(again, record)
+				r.Replayed = append(r.Replayed, change)
+			default:
+				r.Open = append(r.Open, change)
+			}
+		}
+		return errPlanned
+	})
+	if errors.Is(err, errPlanned) {
+		err = nil
+	}
+	return again, err
+}
+
+// replay makes one change again, if that can be done.
+func replay(tx *store.Tx, service *kms.Service, r *audit.Record) (bool, error) {
+	switch r.EventSource {
+	case "kms.amazonaws.com":
+		return service.Replay(tx, r)
+	case "iam.amazonaws.com":
+		return iam.Replay(tx, r)
+	default:
+		return false, nil
+	}
+}
+
+func changeOf(r *audit.Record) Change {
+	c := Change{Time: r.EventTime, Event: r.EventSource + " " + r.EventName, Account: r.RecipientAccountID, Region: r.AWSRegion,
+		Parameters: string(r.RequestParameters), RequestID: r.RequestID}
+	if id := r.UserIdentity; id != nil {
+		c.By = id.ARN
+		if c.By == "" {
+			c.By = id.Type
+		}
+	}
+	for _, about := range r.Resources {
+		c.Resources = append(c.Resources, about.ARN)
+	}
+	return c
+}
+
+// accept lets the store be served, and the audit log tell of it. The store takes up
+// how far the log reaches now.
+func accept(ctx context.Context, c Config, db *store.DB, r Recovery) error {
+	log, err := audit.Open(audit.Config{Dir: c.logDir()})
+	if err != nil {
+		return err
+	}
+	entry := log.Begin(operatorRecord("AcceptRestore", map[string]string{"backup": r.Restored.Backup, "created": r.Restored.Created.Format(time.RFC3339),
+		"replayed": strconv.Itoa(len(r.Replayed)), "open": strconv.Itoa(len(r.Open)), "lost": strconv.Itoa(len(r.Lost))}))
+	err = iam.Change(ctx, db, entry, func(tx *store.Tx) error {
+		store.AcceptRestored(tx)
+		return nil
+	})
+	return errors.Join(err, entry.End(), log.Close())
+}
