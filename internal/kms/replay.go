@@ -23,6 +23,7 @@ type replayed struct {
 	Window        *int32       `json:"pendingWindowInDays"`
 	KeyMaterialID string       `json:"keyMaterialId"`
 	AliasName     string       `json:"aliasName"`
+	TargetKeyID   string       `json:"targetKeyId"`
 	Tags          []kmsapi.Tag `json:"tags"`
 	TagKeys       []string     `json:"tagKeys"`
 }
@@ -42,7 +43,7 @@ func (s *Service) Replay(tx *store.Tx, r *audit.Record) (bool, error) {
 	case "RetireGrant", "RevokeGrant":
 		return s.replayGrantEnd(tx, r, &p)
 	case "DeleteAlias", "UpdateAlias":
-		return replayAlias(tx, r, p.AliasName)
+		return replayAlias(tx, r, &p)
 	}
 	k, err := keyOf(tx, r)
 	if errors.Is(err, store.ErrNotFound) {
@@ -141,10 +142,10 @@ func (s *Service) replayGrantEnd(tx *store.Tx, r *audit.Record, p *replayed) (bo
 	return true, removeGrant(tx, g)
 }
 
-// replayAlias takes away an alias that was deleted since. One that led to another key
-// since is taken away too: nothing may use the old key by its name.
-func replayAlias(tx *store.Tx, r *audit.Record, name string) (bool, error) {
-	at := aliasKey(r.AWSRegion, r.RecipientAccountID, name)
+// replayAlias takes an alias away from the key it had, and gives it to the one it has led
+// to since, if that is there: nothing may use the old key by its name.
+func replayAlias(tx *store.Tx, r *audit.Record, p *replayed) (bool, error) {
+	at := aliasKey(r.AWSRegion, r.RecipientAccountID, p.AliasName)
 	a, err := store.Get(tx, aliasKind, at)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -153,12 +154,23 @@ func replayAlias(tx *store.Tx, r *audit.Record, name string) (bool, error) {
 		return false, err
 	}
 	tx.Delete(at)
-	key, err := store.Get(tx, keyKind, keyKey(r.AWSRegion, r.RecipientAccountID, a.KeyID))
+	key := func(id string) (*Key, error) {
+		return store.Get(tx, keyKind, keyKey(r.AWSRegion, r.RecipientAccountID, id))
+	}
+	if old, err := key(a.KeyID); err == nil {
+		err = removeAlias(tx, old, a.Name)
+		if err != nil {
+			return false, err
+		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return false, err
+	}
+	to, err := key(p.TargetKeyID[strings.LastIndexByte(p.TargetKeyID, '/')+1:])
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return r.EventName == "DeleteAlias", removeAlias(tx, key, a.Name)
+	return true, errors.Join(addAlias(tx, to, a.Name), store.Put(tx, aliasKind, at, &Alias{a.Name, to.ID, a.Created, r.EventTime}))
 }

@@ -103,7 +103,9 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, since *store.BackupInf
 }
 
 // Export copies an export that the server makes to w.
-func (c *Client) Export(ctx context.Context, w io.Writer) error { return c.copy(ctx, "export", order{}, w) }
+func (c *Client) Export(ctx context.Context, w io.Writer) error {
+	return c.copy(ctx, "export", order{}, w)
+}
 
 func (c *Client) copy(ctx context.Context, name string, in order, w io.Writer) error {
 	answer, err := c.post(ctx, name, in)
