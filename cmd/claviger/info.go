@@ -4,15 +4,11 @@ import (
 	"context"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"runtime/debug"
 
-	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/server"
-	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/wire"
 )
 
@@ -76,61 +72,6 @@ func operations(_ context.Context, args []string, stdout, stderr io.Writer) erro
 		for _, name := range s.Missing {
 			fmt.Fprintf(stdout, "%s\t%s\tnot yet: answers UnsupportedOperationException\n", s.Service, name)
 		}
-	}
-	return nil
-}
-
-// auditVerify checks a data directory's audit log against its own chain and,
-// if no server has the store open, against what the store remembers of it.
-func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	f := newFlags("audit verify", stderr)
-	data := f.String("data", "", "the data directory")
-	dir := f.String("audit-dir", "", "directory of the audit log (default DIR/audit)")
-	output := outputFlag(f)
-	var sealing sealFlags
-	sealing.register(f, "")
-	if err := parse(f, args); err != nil {
-		return err
-	}
-	if *data == "" && *dir == "" {
-		return errors.New("audit verify needs --data DIR or --audit-dir DIR")
-	}
-	if *dir == "" {
-		*dir = server.AuditDir(*data)
-	}
-	var anchor audit.Head
-	anchored := false
-	if *data != "" {
-		c := server.Config{Dir: *data}
-		var err error
-		if c.Seals, err = sealing.options(); err != nil {
-			return err
-		}
-		switch anchor, err = server.ReadAnchor(ctx, c); {
-		case err == nil:
-			anchored = true
-		case !errors.Is(err, store.ErrLocked):
-			return err
-		}
-	}
-	head, err := audit.Verify(*dir, anchor)
-	if err != nil {
-		return err
-	}
-	if *output == "json" {
-		return writeJSON(stdout, struct {
-			Lines    uint64
-			Hash     string
-			Anchored bool
-		}{head.Sequence, head.Hash, anchored})
-	}
-	fmt.Fprintf(stdout, "%d records, unbroken; head %s\n", head.Sequence, head.Hash)
-	switch {
-	case anchored:
-	case *data == "":
-		fmt.Fprintln(stdout, "not compared with a store: give --data DIR")
-	default:
-		fmt.Fprintln(stdout, "not compared with the store: a server has it open")
 	}
 	return nil
 }

@@ -23,7 +23,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/server"
 )
 
@@ -158,11 +157,11 @@ func everyKeyHasItsPolicy(t *testing.T, p *process) {
 // checkLog verifies the chain against the store and that no intent is open.
 func checkLog(t *testing.T, dir string) {
 	t.Helper()
-	anchor, err := server.ReadAnchor(context.Background(), server.Config{Dir: dir})
-	if err != nil || anchor.Sequence == 0 {
-		t.Fatalf("anchor %v, %v", anchor, err)
+	state, err := server.ReadAuditState(context.Background(), server.Config{Dir: dir})
+	if err != nil || state.Anchor.Sequence == 0 {
+		t.Fatalf("what the store knows of the log: %v, %v", state, err)
 	}
-	if _, err := audit.Verify(server.AuditDir(dir), anchor); err != nil {
+	if _, err := state.Verify(server.AuditDir(dir)); err != nil {
 		t.Error(err)
 	}
 	segments, err := filepath.Glob(filepath.Join(server.AuditDir(dir), "audit-*.jsonl"))

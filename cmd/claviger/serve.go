@@ -47,6 +47,7 @@ type serveOptions struct {
 	auditDir         string
 	auditSync        string
 	acceptLoss       bool
+	copies           copyFlags
 	services         string
 	consistency      string
 	consistencyDelay time.Duration
@@ -82,6 +83,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
 	f.BoolVar(&o.acceptLoss, "audit-accept-loss", false, "start although the audit log lacks what the store knows of it")
+	o.copies.register(f)
 	f.StringVar(&o.services, "service-credentials", "", "file of access keys of AWS services that may call as themselves and forward requests: AWS shared-credentials format, a profile for each service principal")
 	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: for a while a new grant serves only those who present its token, and a new replica of a key is being created")
 	f.DurationVar(&o.consistencyDelay, "consistency-delay", 5*time.Second, "how long that while is")
@@ -149,6 +151,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	debug.SetGCPercent(800)
 	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
+	if c.AuditCopies, err = o.copies.copiers(c.Logger); err != nil {
+		return err
+	}
 	listeners, scheme, err := o.open()
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ func (x *Extra) write(w *line) {
 	if x.Committed != nil {
 		w.truth("committed", *x.Committed)
 	}
+	w.optional("checkpoint", x.Checkpoint)
 	if len(x.Decisions) == 0 {
 		return
 	}

@@ -17,7 +17,7 @@ func TestAppendIsMarshal(t *testing.T) {
 		RequestParameters: jsontext.Value(`{"a":1}`), ResponseElements: jsontext.Value(`null`), RequestID: "r", EventID: "e", ReadOnly: true, VPCEndpointID: "vpce-1", ManagementEvent: true,
 		Resources: []Resource{{"1", "T", "A"}, {"", "T", "B"}}, EventType: "AwsApiCall", RecipientAccountID: "1", EventCategory: "Management",
 		UserIdentity: &Identity{Type: "IAMUser", PrincipalID: "p", ARN: "a", AccountID: "1", AccessKeyID: "k", UserName: "n", InvokedBy: "s"},
-		Claviger: Extra{Sequence: 7, Previous: "p", Phase: Outcome, Committed: &yes,
+		Claviger: Extra{Sequence: 7, Previous: "p", Phase: Outcome, Committed: &yes, Checkpoint: "c\n",
 			Decisions: []Decision{{Action: "a", Resource: "r", Outcome: "o", Layer: "l", By: "b", Via: "v", Missing: "m"}, {Action: "a"}}},
 	}
 	everyMember(t, reflect.ValueOf(full))

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/claviger/claviger/internal/durable"
 )
 
@@ -47,6 +49,14 @@ type Config struct {
 	// Anchor is a line that was on disk. What is damaged up to there no crash has
 	// done, and Open fails. Zero takes all damage for the work of a crash.
 	Anchor Head
+	// Signer signs checkpoints, and Verifier checks them. Nil: there are none.
+	Signer   note.Signer
+	Verifier note.Verifier
+	// Copy is given all lines, each with its newline, after they were written. It must
+	// neither keep them nor wait. Nil ignores them.
+	Copy func(lines []byte)
+
+	signed uint64 // how far the checkpoint of an earlier run goes
 	// Closed is told the request id of each state change whose outcome has
 	// reached the disk. Nil ignores it.
 	Closed func(requestID string)
@@ -63,6 +73,7 @@ type Log struct {
 	pending  []byte
 	spare    []byte   // the buffer that pending was before the last write
 	recent   [][]byte // without a directory
+	signed   uint64   // the line of the last checkpoint
 	closing  []closing
 	stretch  *stretch // what pending belongs to; changed with fileMu held too
 
@@ -113,7 +124,15 @@ func Open(c Config) (*Log, error) {
 	if l.lock, err = lockDir(c.Dir); err != nil {
 		return nil, err
 	}
-	if err := l.continueChain(); err != nil {
+	signed, err := l.config.signedBefore()
+	if err == nil {
+		l.signed, l.config.signed = signed.Sequence+1, signed.Sequence
+		if signed.Sequence > c.Anchor.Sequence { // on disk before it was signed
+			l.config.Anchor = signed
+		}
+		err = l.continueChain()
+	}
+	if err != nil {
 		return nil, errors.Join(err, l.lock.Close())
 	}
 	return l, nil
@@ -156,6 +175,9 @@ func (l *Log) findEnd(segments []string) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	l.written, l.removed = head, info.Size()-whole
+	if head.Sequence < l.config.signed {
+		return fmt.Errorf("audit: %s ends with line %d, before line %d, which was signed: it was cut or replaced", filepath.Base(segments[n-1]), head.Sequence, l.config.signed)
+	}
 	if l.removed > 0 && head.Sequence < l.config.Anchor.Sequence {
 		return fmt.Errorf("audit: %s is damaged after line %d, before line %d, which was on disk", filepath.Base(segments[n-1]), head.Sequence, l.config.Anchor.Sequence)
 	}
@@ -169,11 +191,21 @@ func (l *Log) Removed() int64 { return l.removed }
 // Append writes r as the next line, sets its place in the chain, and returns
 // that place when the operating system has the line, or the disk if r is an
 // intent or with SyncAlways.
-func (l *Log) Append(r *Record) (Head, error) {
+func (l *Log) Append(r *Record) (Head, error) { return l.append(r, nil) }
+
+// append appends r, once complete has seen what comes before it.
+func (l *Log) append(r *Record, complete func(before Head) error) (Head, error) {
 	l.mu.Lock()
 	r.Claviger.Sequence, r.Claviger.Previous = l.sequence+1, l.previous
 	begin := len(l.pending)
-	lines, err := r.appendLine(l.pending)
+	var err error
+	if complete != nil {
+		err = complete(Head{l.sequence, l.previous})
+	}
+	lines := l.pending
+	if err == nil {
+		lines, err = r.appendLine(l.pending)
+	}
 	if err != nil {
 		l.mu.Unlock()
 		return Head{}, err
@@ -185,7 +217,11 @@ func (l *Log) Append(r *Record) (Head, error) {
 		l.closing = append(l.closing, closing{mine.Sequence, r.RequestID})
 	}
 	if l.config.Dir == "" {
-		l.keep(bytes.Clone(line))
+		kept := bytes.Clone(line)
+		l.keep(kept)
+		if l.config.Copy != nil {
+			l.config.Copy(append(bytes.Clone(kept), '\n'))
+		}
 		l.mu.Unlock()
 		l.onDisk(mine)
 		return mine, nil
@@ -281,6 +317,9 @@ func (l *Log) flush() {
 	}
 	l.size += int64(n)
 	l.fail(err)
+	if err == nil && l.config.Copy != nil {
+		l.config.Copy(lines)
+	}
 	l.written, l.failing = last, nil
 	l.reserve()
 }
@@ -333,10 +372,14 @@ func (l *Log) Close() error {
 	if l.config.Dir == "" {
 		return nil
 	}
+	var err error
+	if l.Err() == nil {
+		err = l.Checkpoint()
+	}
 	l.fileMu.Lock()
 	written := l.written.Sequence
 	l.fileMu.Unlock()
-	err := l.syncThrough(written)
+	err = errors.Join(err, l.syncThrough(written))
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	if l.broken == nil {

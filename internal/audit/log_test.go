@@ -63,7 +63,8 @@ func TestConcurrentAppends(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Verify(dir, head)
+	report, err := Verify(dir, head)
+	got := report.Head
 	if err != nil || got != head || got.Sequence != 400 {
 		t.Errorf("Verify = %v, %v; want %v", got, err, head)
 	}

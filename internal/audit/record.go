@@ -87,11 +87,13 @@ const (
 // An Extra is what CloudTrail has no member for. Previous chains the lines: it
 // is the SHA-256 of the line before, in hexadecimal.
 type Extra struct {
-	Sequence  uint64     `json:"sequence"` // counts lines from 1
-	Previous  string     `json:"previous"`
-	Phase     Phase      `json:"phase,omitzero"`
-	Committed *bool      `json:"committed,omitzero"` // of an outcome: whether the change took effect; absent when it cannot be known
-	Decisions []Decision `json:"decisions,omitzero"`
+	Sequence  uint64 `json:"sequence"` // counts lines from 1
+	Previous  string `json:"previous"`
+	Phase     Phase  `json:"phase,omitzero"`
+	Committed *bool  `json:"committed,omitzero"` // of an outcome: whether the change took effect; absent when it cannot be known
+	// Checkpoint is the signed end of the log before this line (C2SP tlog-checkpoint).
+	Checkpoint string     `json:"checkpoint,omitzero"`
+	Decisions  []Decision `json:"decisions,omitzero"`
 }
 
 // A Decision is one authorization with its reason.

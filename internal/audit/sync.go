@@ -8,17 +8,21 @@ import (
 	"uuid"
 )
 
-// Run syncs the log at SyncInterval until ctx ends, then once more.
+// Run syncs the log at SyncInterval and signs it at CheckpointInterval until ctx ends;
+// then it syncs once more.
 func (l *Log) Run(ctx context.Context) {
 	if l.config.Dir == "" {
 		<-ctx.Done()
 		return
 	}
-	tick := time.NewTicker(SyncInterval)
+	tick, sign := time.NewTicker(SyncInterval), time.NewTicker(CheckpointInterval)
 	defer tick.Stop()
+	defer sign.Stop()
 	for done := false; !done; {
 		select {
 		case <-tick.C:
+		case <-sign.C:
+			_ = l.Checkpoint() // the next one will cover the same lines
 		case <-ctx.Done():
 			done = true
 		}

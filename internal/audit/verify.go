@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
-// A ChainError names the first place where a log is not what was written.
+// A ChainError names a place where a log is not what was written.
 type ChainError struct {
 	File string
 	Line int // counts from 1
@@ -21,28 +23,105 @@ func (e *ChainError) Error() string {
 	return fmt.Sprintf("audit: %s, line %d: %s", e.File, e.Line, e.Msg)
 }
 
-// Verify checks that the log in dir is the chain it claims to be and returns its
-// end. It cannot see that lines were cut from the end: compare the returned
-// head, or give the anchor that the store keeps, which must be in the chain.
-func Verify(dir string, anchor Head) (Head, error) {
+// maxProblems is how many places Verify tells of.
+const maxProblems = 20
+
+// A Report is what Verify has found.
+type Report struct {
+	Head            // the end of the chain
+	Checkpoints int // how many there are, all of them good if a key was given
+	Signed      uint64
+	Problems    []*ChainError
+}
+
+// Verify checks that the log in dir is the chain it claims to be, and where it is not.
+// The anchor, which the store keeps, must be in it; without one nobody can see that lines
+// were cut from the end. With the key that signs checkpoints it checks those too: they
+// show when a part of the log was written anew, hashes and all. The error joins the
+// problems of the report.
+func Verify(dir string, anchor Head, keys ...note.Verifier) (r Report, err error) {
 	segments, err := segmentFiles(dir)
 	if err != nil {
-		return Head{}, err
+		return r, err
 	}
 	if len(segments) == 0 {
-		return Head{}, errors.New("audit: there is no log in " + dir)
+		return r, errors.New("audit: there is no log in " + dir)
 	}
-	v := verifier{anchor: anchor, anchored: anchor.Sequence == 0}
+	v := verifier{report: &r, anchor: anchor, anchored: anchor.Sequence == 0, keys: keys}
 	for _, path := range segments {
 		v.file, v.line = filepath.Base(path), 0
 		if err := eachLine(path, v.next); err != nil {
-			return v.head, err
+			return r, err
 		}
 	}
-	if !v.anchored {
-		return v.head, v.fail(fmt.Sprintf("the log ends before line %d, which the store knows", anchor.Sequence))
+	if !v.anchored && r.Sequence < anchor.Sequence {
+		v.problem(v.line, fmt.Sprintf("the log ends before line %d, which the store knows", anchor.Sequence))
 	}
-	return v.head, nil
+	for _, p := range r.Problems {
+		err = errors.Join(err, p)
+	}
+	return r, err
+}
+
+type verifier struct {
+	report   *Report
+	anchor   Head
+	anchored bool
+	keys     []note.Verifier
+	file     string
+	line     int
+}
+
+func (v *verifier) problem(line int, msg string) {
+	if len(v.report.Problems) < maxProblems {
+		v.report.Problems = append(v.report.Problems, &ChainError{v.file, line, msg})
+	}
+}
+
+func (v *verifier) next(line []byte) error {
+	v.line++
+	var r Record
+	if err := json.Unmarshal(line, &r); err != nil {
+		v.problem(v.line, "is not an audit record: it was changed")
+		v.report.Sequence, v.report.Hash = v.report.Sequence+1, hashOf(line)
+		return nil
+	}
+	at, before := r.Claviger.Sequence, v.report.Head
+	switch want := before.Sequence + 1; {
+	case at > want:
+		v.problem(v.line, fmt.Sprintf("lines %d to %d are missing before it", want, at-1))
+	case at < want:
+		v.problem(v.line, fmt.Sprintf("line %d stands after line %d: it was put in, or moved", at, before.Sequence))
+	case r.Claviger.Previous != before.Hash:
+		v.problem(v.line, "does not follow from the line before: that one was changed, or this one")
+	}
+	if r.Claviger.Checkpoint != "" {
+		v.checkpoint(&r, before)
+	}
+	v.report.Head = Head{at, hashOf(line)}
+	if at == v.anchor.Sequence {
+		v.anchored = true
+		if v.report.Hash != v.anchor.Hash {
+			v.problem(v.line, "is not the line the store knows")
+		}
+	}
+	return nil
+}
+
+// checkpoint checks a checkpoint against what stands before it.
+func (v *verifier) checkpoint(r *Record, before Head) {
+	for _, key := range v.keys {
+		switch h, err := OpenCheckpoint(r.Claviger.Checkpoint, key); {
+		case err != nil:
+			v.problem(v.line, "the checkpoint is not signed by the key of this log")
+			return
+		case h != before:
+			v.problem(v.line, fmt.Sprintf("the checkpoint was signed over other lines: something after line %d, which the last good one is, was written anew", v.report.Signed))
+			return
+		}
+	}
+	v.report.Checkpoints++
+	v.report.Signed = r.Claviger.Sequence
 }
 
 // CommittedSince returns the intents of the state changes that took effect after the
@@ -103,36 +182,4 @@ func Contains(dir string, h Head) (found bool, err error) {
 		}
 	}
 	return false, nil
-}
-
-type verifier struct {
-	head     Head
-	anchor   Head
-	anchored bool
-	file     string
-	line     int
-}
-
-func (v *verifier) fail(msg string) error { return &ChainError{v.file, v.line, msg} }
-
-func (v *verifier) next(line []byte) error {
-	v.line++
-	var r Record
-	if err := json.Unmarshal(line, &r); err != nil {
-		return v.fail("not an audit record")
-	}
-	if r.Claviger.Sequence != v.head.Sequence+1 {
-		return v.fail(fmt.Sprintf("sequence %d follows %d", r.Claviger.Sequence, v.head.Sequence))
-	}
-	if r.Claviger.Previous != v.head.Hash {
-		return v.fail("does not follow from the line before: one of them was changed")
-	}
-	v.head = Head{r.Claviger.Sequence, hashOf(line)}
-	if v.head.Sequence == v.anchor.Sequence {
-		if v.head.Hash != v.anchor.Hash {
-			return v.fail("is not the line the store knows")
-		}
-		v.anchored = true
-	}
-	return nil
 }

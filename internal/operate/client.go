@@ -97,6 +97,12 @@ func (c *Client) RemoveSeal(ctx context.Context, name string) error {
 	return err
 }
 
+// AuditState returns what the store knows of the audit log.
+func (c *Client) AuditState(ctx context.Context) (server.AuditState, error) {
+	r, err := c.send(ctx, "audit", order{})
+	return r.Audit, err
+}
+
 // Backup copies a backup that the server makes to w.
 func (c *Client) Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error {
 	return c.copy(ctx, "backup", order{Since: since}, w)

@@ -24,6 +24,8 @@ type Operator interface {
 	RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
 	// RemoveSeal ends that a seal opens the store.
 	RemoveSeal(ctx context.Context, name string) error
+	// AuditState returns what the store knows of the audit log.
+	AuditState(ctx context.Context) (server.AuditState, error)
 	// Backup writes a backup: of everything or, if since is not nil, of what has
 	// changed since that one.
 	Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error
@@ -57,6 +59,7 @@ type result struct {
 	Seals    []server.SealState `json:",omitzero"`
 	Shares   []string           `json:",omitzero"`
 	Progress Progress           `json:",omitzero"`
+	Audit    server.AuditState  `json:",omitzero"`
 }
 
 // perform does one of the things that have no stream.
@@ -70,6 +73,8 @@ func perform(ctx context.Context, o Operator, name string, in order) (r result, 
 		r.Shares, err = o.RotateSeal(ctx, in.Name, in.Options)
 	case "seals/remove":
 		err = o.RemoveSeal(ctx, in.Name)
+	case "audit":
+		r.Audit, err = o.AuditState(ctx)
 	default:
 		err = errors.New("operate: the server does not know this command: it is of another version")
 	}

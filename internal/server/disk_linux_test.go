@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
 
-	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/durable/disktest"
 	"github.com/claviger/claviger/internal/server"
 )
@@ -197,11 +196,11 @@ func (served) verify(t *testing.T, c server.Config, made map[string]bool, more i
 }
 
 func verifyLog(ctx context.Context, c server.Config) error {
-	anchor, err := server.ReadAnchor(ctx, c)
+	state, err := server.ReadAuditState(ctx, c)
 	if err != nil {
 		return err
 	}
-	_, err = audit.Verify(cmp.Or(c.AuditDir, server.AuditDir(c.Dir)), anchor)
+	_, err = state.Verify(cmp.Or(c.AuditDir, server.AuditDir(c.Dir)))
 	return err
 }
 

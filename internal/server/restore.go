@@ -160,6 +160,7 @@ var ErrNotAccepted = errors.New("server: not accepted")
 // ErrNotAccepted, unless confirmed is how many. withoutLog accepts a store whose audit
 // log is lost: nothing is made again, and nobody knows what was revoked since.
 func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool) (r Recovery, err error) {
+	c.existing = true
 	o, err := openStore(ctx, c)
 	if err != nil {
 		return r, err

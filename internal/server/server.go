@@ -22,6 +22,7 @@ import (
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
 	"github.com/claviger/claviger/internal/sts"
@@ -54,12 +55,16 @@ type Config struct {
 	AcceptAuditLoss bool
 	// AuditSyncAlways syncs each audit record before its answer leaves.
 	AuditSyncAlways bool
+	// AuditCopies are sent every line of the audit log.
+	AuditCopies []*ship.Copier
 	// Services may call as service principals and forward requests.
 	Services []iam.ServiceCredential
 	// KMS says how the KMS service runs. Its Log and Logger are set here.
 	KMS kms.Config
 	// Logger is told what operators need to know. Nil means slog.Default.
 	Logger *slog.Logger
+
+	existing bool // a store is not made
 }
 
 // A Server is a running Claviger without its listener. It is safe for
@@ -77,6 +82,7 @@ type Server struct {
 	seals   []seal.Seal
 	place   func(seal.Options) seal.Options
 	logger  *slog.Logger
+	copies  []*ship.Copier
 }
 
 // Open opens or initialises what c names. The Server must be closed.
@@ -111,10 +117,10 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: o.seals, place: c.Place, logger: c.Logger}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: o.seals, place: c.Place, logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
-		Log: log, Regions: c.KMS.Regions, Logger: c.Logger})
+		Log: log, Copies: c.AuditCopies, Regions: c.KMS.Regions, Logger: c.Logger})
 	return s, nil
 }
 
@@ -158,6 +164,8 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	}
 	_, slots, err := store.Slots(ctx, engine)
 	switch {
+	case errors.Is(err, store.ErrNotFound) && c.existing:
+		err = fmt.Errorf("server: the store in %s is empty", c.Dir)
 	case errors.Is(err, store.ErrNotFound):
 		err = o.create(ctx, engine, c.seals())
 	case err == nil:
@@ -248,28 +256,6 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 	return err
 }
 
-// ReadAnchor returns how far the store of a data directory says that the audit
-// log reaches. It creates nothing. store.ErrLocked: a server has the store open.
-func ReadAnchor(ctx context.Context, c Config) (audit.Head, error) {
-	if _, err := os.Stat(storePath(c.Dir)); err != nil {
-		return audit.Head{}, fmt.Errorf("server: %w", err)
-	}
-	engine, err := bolt.Open(storePath(c.Dir))
-	if err != nil {
-		return audit.Head{}, err
-	}
-	_, slots, err := store.Slots(ctx, engine)
-	if err != nil {
-		return audit.Head{}, errors.Join(err, engine.Close())
-	}
-	var o opened
-	if err := o.open(ctx, engine, slots, c); err != nil {
-		return audit.Head{}, err
-	}
-	anchor, err := iam.AuditAnchor(ctx, o.DB)
-	return anchor, errors.Join(err, o.Close())
-}
-
 // bootstrap creates the first account of a new store and its root user's access
 // keys. The credentials are written to their file before they work, so that a
 // crash in between leaves a store that is initialised again.
@@ -338,15 +324,39 @@ func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	var public auditKey
 	on := audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Anchor: anchor, Closed: db.Unmark}
+	if dir != "" {
+		key, err := findAuditKey(ctx, db, true)
+		if err == nil {
+			on.Signer, on.Verifier, err = key.parse()
+		}
+		if err != nil {
+			return nil, err
+		}
+		public = key
+	}
+	if len(c.AuditCopies) > 0 {
+		on.Copy = func(lines []byte) {
+			for _, copier := range c.AuditCopies {
+				copier.Write(lines)
+			}
+		}
+	}
 	if c.AcceptAuditLoss {
-		on.Anchor = audit.Head{}
+		on.Anchor, on.Verifier = audit.Head{}, nil
 	}
 	log, err := audit.Open(on)
 	if err != nil {
 		return nil, err
 	}
-	if err := settle(ctx, db, log, dir, anchor, marks, c); err != nil {
+	if dir != "" {
+		err = public.publish(dir)
+	}
+	if err == nil {
+		err = settle(ctx, db, log, dir, anchor, marks, c)
+	}
+	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	return log, nil
@@ -436,6 +446,9 @@ func (s *Server) Run(ctx context.Context) {
 	wg.Go(func() { s.Log.Run(ctx) })
 	wg.Go(func() { s.KMS.Run(ctx) })
 	wg.Go(func() { s.DB.Run(ctx, s.logger) })
+	for _, copier := range s.copies {
+		wg.Go(func() { copier.Run(ctx) })
+	}
 	wg.Wait()
 }
 

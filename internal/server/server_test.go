@@ -59,7 +59,7 @@ func TestCutLog(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Join(lines[:2], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "which the store knows: it was cut or replaced") {
+	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), ": it was cut or replaced") {
 		t.Fatalf("Open beside a cut log = %v", err)
 	}
 	s = mustOpen(t, server.Config{Dir: dir, AcceptAuditLoss: true})
@@ -130,14 +130,14 @@ func TestMissingKeyFile(t *testing.T) {
 	}
 }
 
-// TestReadAnchorCreatesNothing: tools that read do not initialise.
-func TestReadAnchorCreatesNothing(t *testing.T) {
+// TestReadAuditStateCreatesNothing: tools that read do not initialise.
+func TestReadAuditStateCreatesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "typo")
-	if _, err := server.ReadAnchor(t.Context(), server.Config{Dir: dir}); err == nil {
-		t.Error("ReadAnchor of nothing succeeded")
+	if _, err := server.ReadAuditState(t.Context(), server.Config{Dir: dir}); err == nil {
+		t.Error("ReadAuditState of nothing succeeded")
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Error("ReadAnchor made a directory")
+		t.Error("ReadAuditState made a directory")
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/org"
+	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/sigv4"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/sts"
@@ -35,8 +36,8 @@ const MaxBody = 1 << 20
 // smallBody is how much room a body gets before it has arrived, in bytes.
 const smallBody = 8 << 10
 
-// A Config says what a Server serves. All members but Logger and Metrics must
-// be set.
+// A Config says what a Server serves. All members but Copies, Regions and Logger
+// must be set.
 type Config struct {
 	DB            *store.DB
 	Directory     *iam.Directory
@@ -45,6 +46,7 @@ type Config struct {
 	STS           *sts.Service
 	Organizations *org.Service
 	Log           *audit.Log
+	Copies        []*ship.Copier // of the audit log; may be nil
 	// Regions are those of the services that have Regions. Empty: any.
 	Regions arn.Regions
 	// Logger is told of internal errors. Nil means slog.Default.

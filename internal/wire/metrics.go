@@ -57,6 +57,10 @@ func newMetricSet(c Config, all []*service) *metricSet {
 		}
 		return 1
 	})
+	for _, copier := range c.Copies {
+		m.set.NewGauge(`claviger_audit_copies_sent_total{to="`+copier.Name()+`"}`, func() float64 { return float64(copier.Sent()) })
+		m.set.NewGauge(`claviger_audit_copies_dropped_total{to="`+copier.Name()+`"}`, func() float64 { return float64(copier.Dropped()) })
+	}
 	return m
 }
 

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// An auditKey signs the checkpoints of the audit log. It is as safe as the store.
+type auditKey struct {
+	Private string // as golang.org/x/mod/sumdb/note writes them
+	Public  string
+}
+
+var auditKeyKind = store.Kind[auditKey]{Tag: 4, Name: "key of the audit log"}
+
+const (
+	auditKeyKey = "sys/audit-key"
+	// publicKeyFile is beside the log, for auditors to take away.
+	publicKeyFile = "checkpoint.pub"
+)
+
+// findAuditKey returns the store's key, which it draws for a store that has none yet if
+// make is set; otherwise such a store has the zero key.
+func findAuditKey(ctx context.Context, db *store.DB, draw bool) (k auditKey, err error) {
+	err = db.Update(ctx, func(tx *store.Tx) error {
+		found, err := store.Get(tx, auditKeyKind, auditKeyKey)
+		switch {
+		case err == nil:
+			k = *found
+			return nil
+		case !errors.Is(err, store.ErrNotFound) || !draw:
+			return ignoreNotFound(err)
+		}
+		if k.Private, k.Public, err = note.GenerateKey(rand.Reader, "claviger/"+db.Deployment()); err != nil {
+			return err
+		}
+		return store.Put(tx, auditKeyKind, auditKeyKey, &k)
+	})
+	return k, err
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// publish writes the public key beside the log.
+func (k auditKey) publish(dir string) error {
+	path := filepath.Join(dir, publicKeyFile)
+	if text, err := os.ReadFile(path); err == nil && string(text) == k.Public+"\n" {
+		return nil
+	}
+	if err := durable.Replace(path, []byte(k.Public+"\n")); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	return nil
+}
+
+func (k auditKey) parse() (note.Signer, note.Verifier, error) {
+	s, err := note.NewSigner(k.Private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: the key of the audit log: %w", err)
+	}
+	v, err := note.NewVerifier(k.Public)
+	return s, v, err
+}
+
+// AuditState is what a store knows of its audit log.
+type AuditState struct {
+	Anchor audit.Head // a line that is in it
+	Key    string     // that checks its checkpoints, as golang.org/x/mod/sumdb/note writes it; empty: there is none
+}
+
+// Verify checks the log in dir against what the store knows.
+func (s AuditState) Verify(dir string) (audit.Report, error) {
+	if s.Key == "" {
+		return audit.Verify(dir, s.Anchor)
+	}
+	v, err := note.NewVerifier(s.Key)
+	if err != nil {
+		return audit.Report{}, fmt.Errorf("server: the key that checks checkpoints: %w", err)
+	}
+	return audit.Verify(dir, s.Anchor, v)
+}
+
+// AuditState returns what the store knows of the audit log now.
+func (s *Server) AuditState(ctx context.Context) (AuditState, error) { return auditState(ctx, s.DB) }
+
+func auditState(ctx context.Context, db *store.DB) (state AuditState, err error) {
+	key, err := findAuditKey(ctx, db, false)
+	if err == nil {
+		state.Key = key.Public
+		state.Anchor, err = iam.AuditAnchor(ctx, db)
+	}
+	return state, err
+}
+
+// ReadAuditState returns what the store of a data directory knows of its audit log. It
+// creates nothing. store.ErrLocked: a server has the store open.
+func ReadAuditState(ctx context.Context, c Config) (state AuditState, err error) {
+	if _, err := os.Stat(storePath(c.Dir)); err != nil {
+		return state, fmt.Errorf("server: %w", err)
+	}
+	c.existing = true
+	o, err := openStore(ctx, c)
+	if err != nil {
+		return state, err
+	}
+	state, err = auditState(ctx, o.DB)
+	return state, errors.Join(err, o.Close())
+}
