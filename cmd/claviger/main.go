@@ -36,6 +36,7 @@ func commands() []command {
 		{"restore", "put backups into a new data directory", restoreBackup},
 		{"export", "write everything but key material and credentials", export},
 		{"import", "fill a new data directory with an export", importExport},
+		{"clock accept", "say that the time is right although the clock jumped by more than a day", acceptClock},
 		{"tour", "play the story of one key policy against a server in this process", tour},
 		{"operations", "list the API operations that exist and those that do not yet", operations},
 		{"audit verify", "check the audit log of a data directory", auditVerify},

@@ -17,21 +17,13 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"golang.org/x/net/netutil"
-
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/wire"
-)
-
-// Bounds of the listener.
-const (
-	maxConnections = 4096
-	maxHeader      = 64 << 10
-	drainTime      = 20 * time.Second
 )
 
 // serveOptions are the flags of serve.
@@ -43,6 +35,9 @@ type serveOptions struct {
 	devCredentials   credentialList
 	tlsCert          string
 	tlsKey           string
+	tlsClientCA      string
+	tlsMin           string
+	maxConnections   int
 	insecure         bool
 	auditDir         string
 	auditSync        string
@@ -77,8 +72,11 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:5670", "address to listen on")
 	f.StringVar(&o.account, "account", "111122223333", "id of the first account, 12 digits")
 	f.Var(&o.devCredentials, "dev-credentials", "ID:SECRET of the root user in development mode; may be repeated (default test:test)")
-	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate chain, PEM; serves HTTPS")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate chain, PEM; serves HTTPS. Files that are replaced count within seconds")
 	f.StringVar(&o.tlsKey, "tls-key", "", "private key of --tls-cert, PEM")
+	f.StringVar(&o.tlsClientCA, "tls-client-ca", "", "who certifies clients, PEM: every client needs a certificate besides its signature")
+	f.StringVar(&o.tlsMin, "tls-min", "1.3", "oldest version of TLS: 1.2 or 1.3")
+	f.IntVar(&o.maxConnections, "max-connections", 4096, "how many connections there may be at once")
 	f.BoolVar(&o.insecure, "insecure-plain-http", false, "allow plain HTTP on an address that is not loopback")
 	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
@@ -108,6 +106,8 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, errors.New("--consistency is strong or eventual")
 	case o.consistencyDelay <= 0:
 		return c, errors.New("--consistency-delay must be positive")
+	case o.maxConnections < 1:
+		return c, errors.New("--max-connections must be positive")
 	case !o.dev && len(o.devCredentials) > 0:
 		return c, errors.New("--dev-credentials goes with --dev")
 	}
@@ -154,7 +154,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	if c.AuditCopies, err = o.copies.copiers(c.Logger); err != nil {
 		return err
 	}
-	listeners, scheme, err := o.open()
+	listeners, scheme, err := o.open(c.Logger)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	var served error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		served = serveHTTP(ctx, listeners, handlers)
+		served = front.Serve(ctx, listeners, handlers)
 		stop()
 	})
 	s, err := server.Open(ctx, c)
@@ -226,11 +226,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // open listens: on the ordinary address and on that of each endpoint.
-func (o *serveOptions) open() (listeners []net.Listener, scheme string, err error) {
-	scheme, wrap, err := o.transport()
+func (o *serveOptions) open(logger *slog.Logger) (listeners []net.Listener, scheme string, err error) {
+	scheme, wrap, err := o.transport(logger)
 	if err != nil {
 		return nil, "", err
 	}
+	connections := front.NewConnections(o.maxConnections)
 	addresses := []string{o.listen}
 	for _, e := range o.endpoints {
 		addresses = append(addresses, e.listen)
@@ -240,7 +241,7 @@ func (o *serveOptions) open() (listeners []net.Listener, scheme string, err erro
 		if err != nil {
 			return nil, "", errors.Join(err, closeAll(listeners))
 		}
-		listeners = append(listeners, wrap(netutil.LimitListener(l, maxConnections)))
+		listeners = append(listeners, wrap(connections.Listen(l)))
 	}
 	return listeners, scheme, nil
 }
@@ -253,15 +254,18 @@ func closeAll(listeners []net.Listener) (err error) {
 }
 
 // transport is TLS if there is a certificate.
-func (o *serveOptions) transport() (scheme string, wrap func(net.Listener) net.Listener, err error) {
-	if (o.tlsCert == "") != (o.tlsKey == "") {
+func (o *serveOptions) transport(logger *slog.Logger) (scheme string, wrap func(net.Listener) net.Listener, err error) {
+	switch {
+	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return "", nil, errors.New("--tls-cert and --tls-key go together")
-	}
-	if o.tlsCert == "" {
+	case o.tlsMin != "1.2" && o.tlsMin != "1.3":
+		return "", nil, errors.New("--tls-min is 1.2 or 1.3")
+	case o.tlsCert == "" && o.tlsClientCA != "":
+		return "", nil, errors.New("--tls-client-ca goes with --tls-cert")
+	case o.tlsCert == "":
 		return "http", func(l net.Listener) net.Listener { return l }, nil
 	}
-	certificate, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
-	c := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	c, err := front.NewTLS(front.TLSConfig{Cert: o.tlsCert, Key: o.tlsKey, ClientCA: o.tlsClientCA, Min12: o.tlsMin == "1.2", Logger: logger})
 	return "https", func(l net.Listener) net.Listener { return tls.NewListener(l, c) }, err
 }
 
@@ -278,43 +282,4 @@ func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
-}
-
-// newHTTPServer sets every bound that net/http leaves open.
-func newHTTPServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
-	}
-}
-
-// serveHTTP answers on each listener by its handler until ctx ends, then lets
-// requests in flight finish.
-func serveHTTP(ctx context.Context, listeners []net.Listener, handlers []http.Handler) error {
-	done := make(chan error, len(listeners))
-	var servers []*http.Server
-	for i, l := range listeners {
-		hs := newHTTPServer(handlers[i])
-		servers = append(servers, hs)
-		go func() { done <- hs.Serve(l) }()
-	}
-	var err error
-	waiting := len(servers)
-	select {
-	case err = <-done:
-		waiting--
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	var wg sync.WaitGroup
-	failed := make([]error, len(servers))
-	for i, hs := range servers {
-		wg.Go(func() { failed[i] = hs.Shutdown(drain) })
-	}
-	wg.Wait()
-	for range waiting {
-		<-done // http.ErrServerClosed
-	}
-	return errors.Join(append(failed, err)...)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/sigv4"
 )
@@ -57,7 +58,7 @@ func tour(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	serving, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var served error
-	wg.Go(func() { served = serveHTTP(serving, []net.Listener{listener}, []http.Handler{s.Handler()}) })
+	wg.Go(func() { served = front.Serve(serving, []net.Listener{listener}, []http.Handler{s.Handler()}) })
 	g := &guide{out: stdout, url: "http://" + listener.Addr().String() + "/", server: s}
 	g.play(ctx)
 	stop()

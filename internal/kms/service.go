@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
@@ -61,6 +62,9 @@ type Service struct {
 	config Config
 	usage  usage
 	slow   chan struct{} // one place for each key that may be generated slowly at once
+
+	clockHeld atomic.Bool
+	accepted  chan struct{} // that the clock was accepted
 }
 
 // New makes the KMS API over db.
@@ -72,14 +76,21 @@ func New(db *store.DB, c Config) *Service {
 		c.Logger = slog.Default()
 	}
 	c.Quotas = c.Quotas.orDefaults()
-	return &Service{db: db, config: c, slow: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	return &Service{db: db, config: c, slow: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), accepted: make(chan struct{}, 1)}
 }
 
 // Run does what is due until ctx ends: it removes keys whose waiting period is
 // over, rotates key material, forgets expired material and stores last uses.
 func (s *Service) Run(ctx context.Context) {
+	looked := time.Now()
 	for {
-		next, err := s.sweep(ctx, time.Now())
+		var next time.Time
+		now := time.Now()
+		right, err := s.watchClock(ctx, now, now.Sub(looked))
+		looked = now
+		if right {
+			next, err = s.sweep(ctx, now)
+		}
 		err = errors.Join(err, s.usage.save(ctx, s.db, saveUse))
 		if err != nil && ctx.Err() == nil {
 			s.config.Logger.Error("do what is due", "err", err)
@@ -93,6 +104,7 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		select {
 		case <-time.After(wait):
+		case <-s.accepted:
 		case <-ctx.Done():
 			if err := s.usage.save(context.WithoutCancel(ctx), s.db, 0); err != nil {
 				s.config.Logger.Error("store the last uses of keys", "err", err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
@@ -101,6 +102,12 @@ func (c *Client) RemoveSeal(ctx context.Context, name string) error {
 func (c *Client) AuditState(ctx context.Context) (server.AuditState, error) {
 	r, err := c.send(ctx, "audit", order{})
 	return r.Audit, err
+}
+
+// AcceptClock says that the time is right although the clock jumped.
+func (c *Client) AcceptClock(ctx context.Context) (time.Time, error) {
+	r, err := c.send(ctx, "clock/accept", order{})
+	return r.Time, err
 }
 
 // Backup copies a backup that the server makes to w.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
@@ -26,6 +27,9 @@ type Operator interface {
 	RemoveSeal(ctx context.Context, name string) error
 	// AuditState returns what the store knows of the audit log.
 	AuditState(ctx context.Context) (server.AuditState, error)
+	// AcceptClock says that the time is right although the clock jumped, and returns when
+	// it was last seen to be right before.
+	AcceptClock(ctx context.Context) (before time.Time, err error)
 	// Backup writes a backup: of everything or, if since is not nil, of what has
 	// changed since that one.
 	Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error
@@ -60,6 +64,7 @@ type result struct {
 	Shares   []string           `json:",omitzero"`
 	Progress Progress           `json:",omitzero"`
 	Audit    server.AuditState  `json:",omitzero"`
+	Time     time.Time          `json:",omitzero"`
 }
 
 // perform does one of the things that have no stream.
@@ -73,6 +78,8 @@ func perform(ctx context.Context, o Operator, name string, in order) (r result, 
 		r.Shares, err = o.RotateSeal(ctx, in.Name, in.Options)
 	case "seals/remove":
 		err = o.RemoveSeal(ctx, in.Name)
+	case "clock/accept":
+		r.Time, err = o.AcceptClock(ctx)
 	case "audit":
 		r.Audit, err = o.AuditState(ctx)
 	default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/sigv4"
@@ -48,7 +49,11 @@ func (s *Server) authenticated(x *exchange) (*iam.Credential, string, error) {
 	if x.operation.unsigned {
 		return &iam.Credential{WebIdentity: &iam.WebIdentity{}}, globalRegion, nil
 	}
-	return s.authenticate(x.r.Context(), x.service, x.r, x.body, x.begin)
+	credential, region, err := s.authenticate(x.r.Context(), x.service, x.r, x.body, x.begin)
+	if err == nil {
+		front.Prove(x.r)
+	}
+	return credential, region, err
 }
 
 // globalRegion is the Region of requests that name none.

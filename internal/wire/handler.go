@@ -19,6 +19,7 @@ import (
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
@@ -59,6 +60,8 @@ type Server struct {
 	services []*service
 	keys     sigv4.KeyCache
 	metrics  *metricSet
+
+	strangers *front.Strangers
 }
 
 // NewServer makes a Server.
@@ -66,7 +69,7 @@ func NewServer(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	s := &Server{config: c, services: services(c)}
+	s := &Server{config: c, services: services(c), strangers: front.NewStrangers()}
 	s.metrics = newMetricSet(c, s.services)
 	return s
 }
@@ -129,17 +132,42 @@ const onlyKMS = "This is a VPC endpoint of KMS: other services are not reached t
 // answer.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
 	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String(), through: through}
+	if r.ContentLength < 0 || r.ContentLength > smallBody {
+		done, err := s.strangers.Body(r)
+		if err != nil {
+			x.unreadable(err)
+			return
+		}
+		defer done()
+	}
 	var err error
 	if x.body, err = readBody(w, r); err != nil {
 		x.unreadable(err)
 		return
 	}
-	if err = s.route(x); err == nil {
-		err = s.run(x)
+	credential, region, err := s.identify(x)
+	if err == nil {
+		err = s.run(x, credential, region)
 	}
-	if err != nil {
+	if errors.Is(err, front.ErrBusy) {
+		x.unreadable(err)
+	} else if err != nil {
 		s.refuse(x, err)
 	}
+}
+
+// identify finds out what a request means and who sent it, for strangers a few at a
+// time.
+func (s *Server) identify(x *exchange) (*iam.Credential, string, error) {
+	done, err := s.strangers.Check(x.r)
+	if err != nil {
+		return nil, "", err
+	}
+	defer done()
+	if err := s.route(x); err != nil {
+		return nil, "", err
+	}
+	return s.authenticated(x)
 }
 
 // readBody reads the whole body, up to MaxBody.
@@ -156,11 +184,15 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 func (x *exchange) unreadable(err error) {
 	var tooLong *http.MaxBytesError
-	if errors.As(err, &tooLong) {
+	switch {
+	case errors.As(err, &tooLong):
 		x.w.WriteHeader(http.StatusRequestEntityTooLarge)
-		return
+	case errors.Is(err, front.ErrBusy):
+		x.w.Header().Set("Retry-After", "1")
+		x.w.WriteHeader(http.StatusServiceUnavailable)
+	default:
+		x.w.WriteHeader(http.StatusBadRequest)
 	}
-	x.w.WriteHeader(http.StatusBadRequest)
 }
 
 // route finds the service and operation a request means.
@@ -269,13 +301,8 @@ func unsupported(name string) *operation {
 	}}
 }
 
-// run authenticates the request, performs the operation, and answers once the
-// audit log has its record.
-func (s *Server) run(x *exchange) error {
-	credential, region, err := s.authenticated(x)
-	if err != nil {
-		return err
-	}
+// run performs the operation, and answers once the audit log has its record.
+func (s *Server) run(x *exchange, credential *iam.Credential, region string) error {
 	from, err := s.origin(x, credential)
 	host, _, _ := net.SplitHostPort(x.r.RemoteAddr)
 	call := &iam.Call{

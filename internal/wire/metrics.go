@@ -50,6 +50,12 @@ func newMetricSet(c Config, all []*service) *metricSet {
 		}
 		return 1
 	})
+	m.set.NewGauge("claviger_clock_held", func() float64 {
+		if c.KMS.ClockHeld() {
+			return 1
+		}
+		return 0
+	})
 	m.set.NewGauge("claviger_audit_records_total", func() float64 { return float64(c.Log.Head().Sequence) })
 	m.set.NewGauge("claviger_audit_writable", func() float64 {
 		if c.Log.Err() != nil {
