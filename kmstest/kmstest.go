@@ -92,7 +92,7 @@ func SM2() Option { return func(c *server.Config) { c.KMS.SM2 = true } }
 // principal and forward requests, with the given access key.
 func Service(principal, accessKeyID, secretAccessKey string) Option {
 	return func(c *server.Config) {
-		c.Services = append(c.Services, iam.ServiceCredential{Service: principal, ID: accessKeyID, Secret: secretAccessKey})
+		c.Services = append(c.Services, iam.ServiceCredential{Service: principal, ID: accessKeyID, Secret: iam.Secret(secretAccessKey)})
 	}
 }
 
@@ -121,7 +121,7 @@ func open(t testing.TB, options []Option) *Server {
 	t.Helper()
 	s := &Server{Region: "us-east-1", Account: "111122223333", AccessKeyID: "test", SecretAccessKey: "test"}
 	c := server.Config{
-		Account: s.Account, RootKeys: []server.Credentials{{ID: s.AccessKeyID, Secret: s.SecretAccessKey}},
+		Account: s.Account, RootKeys: []server.Credentials{{ID: s.AccessKeyID, Secret: iam.Secret(s.SecretAccessKey)}},
 		Logger: slog.New(slog.DiscardHandler)}
 	for _, o := range options {
 		o(&c)
@@ -150,7 +150,7 @@ func (s *Server) Client() *http.Client { return s.http.Client() }
 // AddAccount creates a further account whose root user has the given access key.
 func (s *Server) AddAccount(t testing.TB, account, accessKeyID, secretAccessKey string) {
 	t.Helper()
-	err := s.server.AddAccount(t.Context(), account, server.Credentials{ID: accessKeyID, Secret: secretAccessKey})
+	err := s.server.AddAccount(t.Context(), account, server.Credentials{ID: accessKeyID, Secret: iam.Secret(secretAccessKey)})
 	if err != nil {
 		t.Fatal("kmstest:", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
 
 	"github.com/claviger/claviger/internal/ship"
 )
@@ -49,11 +51,11 @@ func (o *copyFlags) copiers(logger *slog.Logger) (out []*ship.Copier, err error)
 	}
 	w := &ship.Webhook{URL: o.webhook, Client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}}
 	if o.tokenFile != "" {
-		token, err := secretFile(o.tokenFile, "--audit-webhook-token-file")
+		token, err := os.ReadFile(o.tokenFile)
 		if err != nil {
 			return nil, err
 		}
-		w.Token = string(token)
+		w.Token = strings.TrimSpace(string(token))
 	}
 	return append(out, ship.New("webhook", w, logger)), nil
 }

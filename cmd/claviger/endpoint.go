@@ -111,7 +111,7 @@ func readServices(path string) (out []iam.ServiceCredential, err error) {
 		case "aws_access_key_id":
 			last.ID = strings.TrimSpace(value)
 		case "aws_secret_access_key":
-			last.Secret = strings.TrimSpace(value)
+			last.Secret = iam.Secret(strings.TrimSpace(value))
 		default:
 			return nil, fmt.Errorf("%s:%d: unknown setting", path, n)
 		}

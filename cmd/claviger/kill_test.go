@@ -57,16 +57,32 @@ func start(t *testing.T, binary, dir string) *process {
 		t.Fatalf("not ready: %q", seen)
 	}
 	go io.Copy(io.Discard, stderr)
+	p.id, p.secret = rootCredentials(t, dir)
+	transport := &http.Transport{MaxIdleConnsPerHost: 32}
+	t.Cleanup(transport.CloseIdleConnections)
+	p.http = &http.Client{Transport: transport}
+	return p
+}
+
+// rootCredentials reads the root user's access key of a data directory.
+func rootCredentials(t *testing.T, dir string) (id, secret string) {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := regexp.MustCompile(`(?s)_key_id = (\S+).*_access_key = (\S+)`).FindStringSubmatch(string(text))
-	p.id, p.secret = m[1], m[2]
-	transport := &http.Transport{MaxIdleConnsPerHost: 32}
-	t.Cleanup(transport.CloseIdleConnections)
-	p.http = &http.Client{Transport: transport}
-	return p
+	return m[1], m[2]
+}
+
+// build builds the program.
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "claviger")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
 }
 
 // clients are SDK clients of the process that try once.
@@ -83,11 +99,7 @@ var killRounds = flag.Int("kill-rounds", 30, "how often TestKill kills the serve
 // there after reopening, every key with its policy, and the audit log must be
 // whole and have an outcome for every intent. `make torture` does it 500 times.
 func TestKill(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "claviger")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	dir := t.TempDir()
+	binary, dir := build(t), t.TempDir()
 	var writers []*writer
 	for n := range 16 {
 		writers = append(writers, &writer{n: n, random: rand.New(rand.NewPCG(uint64(n), 1)), facts: map[fact][]string{}, grants: map[fact]string{}})

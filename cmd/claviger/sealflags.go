@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -65,10 +64,10 @@ func (o *sealFlags) options() (out []seal.Options, err error) {
 		case "file":
 			s.KeyFile, err = absolute(o.keyFile)
 		case "passphrase":
-			s.Passphrase, err = secretFile(o.passphraseFile, "--seal-passphrase-file")
+			s.PassphraseFile, err = needed(o.passphraseFile, "--seal-passphrase-file")
 		case "pkcs11":
-			s.PKCS11 = seal.PKCS11Config{Module: o.module, Token: o.token, Key: o.key}
-			s.PKCS11.PIN, err = secretFile(o.pinFile, "--seal-pkcs11-pin-file")
+			s.Module, s.Token, s.Key = o.module, o.token, o.key
+			s.PINFile, err = needed(o.pinFile, "--seal-pkcs11-pin-file")
 		case "tpm2":
 			s.TPM2.Device = o.device
 			s.TPM2.PCRs, err = numbers(o.pcrs)
@@ -97,19 +96,12 @@ func absolute(path string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// secretFile reads a secret of one line.
-func secretFile(path, name string) ([]byte, error) {
+// needed is a path that must be given.
+func needed(path, name string) (string, error) {
 	if path == "" {
-		return nil, fmt.Errorf("the seal needs %s", name)
+		return "", fmt.Errorf("the seal needs %s", name)
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	for len(text) > 0 && (text[len(text)-1] == '\n' || text[len(text)-1] == '\r') {
-		text = text[:len(text)-1]
-	}
-	return text, nil
+	return absolute(path)
 }
 
 func numbers(text string) (out []int, err error) {

@@ -19,6 +19,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/front"
+	"github.com/claviger/claviger/internal/harden"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
@@ -62,7 +64,7 @@ func (l *credentialList) Set(s string) error {
 	if !ok || id == "" || secret == "" {
 		return errors.New("must be ID:SECRET")
 	}
-	*l = append(*l, server.Credentials{ID: id, Secret: secret})
+	*l = append(*l, server.Credentials{ID: id, Secret: iam.Secret(secret)})
 	return nil
 }
 
@@ -151,6 +153,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	debug.SetGCPercent(800)
 	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
+	o.harden(c.Logger)
 	if c.AuditCopies, err = o.copies.copiers(c.Logger); err != nil {
 		return err
 	}
@@ -209,6 +212,21 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	end()
 	work.Wait()
 	return errors.Join(served, s.Close())
+}
+
+// harden keeps keys from getting out of the process's memory, and tells when it cannot.
+func (o *serveOptions) harden(logger *slog.Logger) {
+	if err := harden.NoCoreDumps(); err != nil {
+		logger.Warn("a core dump of this process would show keys", "err", err)
+	}
+	if o.dev {
+		return
+	}
+	if err := harden.LockMemory(); err != nil {
+		logger.Warn("memory may be swapped out, keys and all", "err", err)
+	} else {
+		logger.Info("memory is locked and leaves no core dumps")
+	}
 }
 
 // A door is the handler of a listener: closed, until there is a server behind it.

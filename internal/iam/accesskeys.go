@@ -26,7 +26,7 @@ func (s *Service) CreateAccessKey(ctx context.Context, call *Call, in *iamapi.Cr
 		}
 		k := &AccessKey{ID: NewAccessKeyID(), Secret: NewSecret(), Account: e.Account, User: e.Name, UserID: e.ID, Active: true, Created: call.Now}
 		e.AccessKeys = append(e.AccessKeys, k.ID)
-		out.AccessKey = &iamapi.AccessKey{UserName: &e.Name, AccessKeyId: &k.ID, Status: new(status(k)), SecretAccessKey: &k.Secret, CreateDate: model.At(k.Created)}
+		out.AccessKey = &iamapi.AccessKey{UserName: &e.Name, AccessKeyId: &k.ID, Status: new(status(k)), SecretAccessKey: new(string(k.Secret)), CreateDate: model.At(k.Created)}
 		return store.Put(tx, accessKeyKind, accessKeyKey(k.ID), k)
 	})
 	return &out, err

@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/json/v2"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +27,7 @@ var (
 // User is empty.
 type AccessKey struct {
 	ID      string
-	Secret  string
+	Secret  Secret
 	Account string
 	User    string // name
 	UserID  string
@@ -38,15 +41,24 @@ func accessKeyKey(id string) string { return "i/key/" + id }
 
 // AddRootKey gives an account's root user an access key, or replaces the one
 // with the same id.
-func AddRootKey(tx *store.Tx, account, id, secret string, now time.Time) error {
+func AddRootKey(tx *store.Tx, account, id string, secret Secret, now time.Time) error {
 	return store.Put(tx, accessKeyKind, accessKeyKey(id),
 		&AccessKey{ID: id, Secret: secret, Account: account, Active: true, Created: now})
 }
 
+// A Secret is a secret access key. It does not print.
+type Secret string
+
+// Format prints nothing of the secret, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "secret") }
+
+// LogValue shows nothing of it either.
+func (Secret) LogValue() slog.Value { return slog.StringValue("secret") }
+
 // NewSecret draws a secret access key of 40 characters.
-func NewSecret() string {
+func NewSecret() Secret {
 	b, _ := material.Random(30) // never fails
-	return base64.StdEncoding.EncodeToString(b)
+	return Secret(base64.StdEncoding.EncodeToString(b))
 }
 
 // NewAccessKeyID draws a long-term access key id.
@@ -56,7 +68,7 @@ func NewAccessKeyID() string { return newID("AKIA", 20) }
 // token is the sealed Session, and nothing about it is stored.
 type Session struct {
 	AccessKeyID string
-	Secret      string
+	Secret      Secret
 	Kind        policy.PrincipalKind // RootUser, User, RoleSession or FederatedSession
 	Account     string
 	Entity      string `json:",omitzero"` // name of the role or user behind it; empty for root
@@ -88,8 +100,9 @@ const maxSessions = 10_000
 // itself and forward its callers' requests. Who holds one is trusted to have
 // verified the requests it forwards.
 type ServiceCredential struct {
-	Service    string // the service principal, as s3.amazonaws.com
-	ID, Secret string // the access key
+	Service string // the service principal, as s3.amazonaws.com
+	ID      string // of the access key
+	Secret  Secret
 }
 
 // A Directory authenticates callers. It is safe for concurrent use.
@@ -162,7 +175,7 @@ func (d *Directory) open(token string) (*Session, error) {
 // signed with the secret is the caller.
 type Credential struct {
 	AccessKeyID string
-	Secret      string
+	Secret      Secret
 	Account     string
 	Session     *Session     // nil for long-term keys
 	Service     string       // the service principal, of a service's own credential

@@ -191,6 +191,9 @@ func (d *Desk) unseal(text string) (Progress, error) {
 		var key []byte
 		key, err = whole.Unwrap(slot.Wrapped)
 		clear(key)
+		if err != nil {
+			seal.Forget(whole)
+		}
 	}
 	if err != nil {
 		return d.progress(), fmt.Errorf("operate: the shares do not open the store; give all of them again: %w", err)

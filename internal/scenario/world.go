@@ -62,7 +62,7 @@ func NewWorld(tb testing.TB, f *File, n int) *World {
 		tb: tb, file: f, things: f.Things[:n], grants: map[string]string{}, tokens: map[string]string{}, paths: map[string]string{}}
 	w.HTTP = httptest.NewTestServer(tb, http.HandlerFunc(w.serve))
 	for _, c := range serviceCredentials(f) {
-		w.Callers[c.Service] = Credentials{ID: c.ID, Secret: c.Secret}
+		w.Callers[c.Service] = Credentials{ID: c.ID, Secret: string(c.Secret)}
 	}
 	for _, t := range w.things {
 		w.account(t)
@@ -135,7 +135,7 @@ func (w *World) account(t Thing) {
 	if _, ok := w.Callers["root@"+t.Account]; ok {
 		return
 	}
-	if err := w.Server.AddAccount(w.tb.Context(), t.Account, server.Credentials{ID: root.ID, Secret: root.Secret}); err != nil {
+	if err := w.Server.AddAccount(w.tb.Context(), t.Account, server.Credentials{ID: root.ID, Secret: iam.Secret(root.Secret)}); err != nil {
 		w.tb.Fatal(err)
 	}
 	w.Callers["root@"+t.Account] = root

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,16 +23,20 @@ type Seal interface {
 // Kinds are the seals there are.
 var Kinds = []string{"file", "passphrase", "pkcs11", "tpm2", "awskms", "shamir"}
 
-// Options name a seal and say what it needs.
+// Options name a seal and say what it needs. Secrets are not in them, but the files that
+// they are in.
 type Options struct {
-	Kind       string
-	KeyFile    string // file
-	Passphrase []byte // passphrase
-	PKCS11     PKCS11Config
-	TPM2       TPM2Config
-	AWSKMS     AWSKMSConfig
-	Shares     int // shamir, for a new one
-	Threshold  int
+	Kind           string
+	KeyFile        string // file
+	PassphraseFile string // passphrase
+	Module         string // pkcs11: see PKCS11Config
+	Token          string
+	Key            string
+	PINFile        string
+	TPM2           TPM2Config
+	AWSKMS         AWSKMSConfig
+	Shares         int // shamir, for a new one
+	Threshold      int
 }
 
 // Open makes the seal of a store there is.
@@ -40,9 +45,17 @@ func (o Options) Open() (Seal, error) {
 	case "file":
 		return NewFile(o.KeyFile), nil
 	case "passphrase":
-		return NewPassphrase(o.Passphrase)
+		phrase, err := secretLine(o.PassphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		return NewPassphrase(phrase)
 	case "pkcs11":
-		return NewPKCS11(o.PKCS11)
+		pin, err := secretLine(o.PINFile)
+		if err != nil {
+			return nil, err
+		}
+		return NewPKCS11(PKCS11Config{Module: o.Module, Token: o.Token, Key: o.Key, PIN: pin})
 	case "tpm2":
 		return NewTPM2(o.TPM2)
 	case "awskms":
@@ -52,6 +65,15 @@ func (o Options) Open() (Seal, error) {
 	default:
 		return nil, fmt.Errorf("seal: there is no seal %q", o.Kind)
 	}
+}
+
+// secretLine reads a secret that is the only line of a file.
+func secretLine(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return bytes.TrimRight(text, "\r\n"), nil
 }
 
 // A New is a seal that nothing was sealed with yet.
@@ -103,5 +125,9 @@ func Forget(s Seal) {
 		clear(s.phrase)
 	case *Shamir:
 		clear(s.key)
+	case *PKCS11:
+		s.Forget()
+	case *New:
+		Forget(s.Seal)
 	}
 }

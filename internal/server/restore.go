@@ -42,6 +42,7 @@ func VerifyBackup(r io.Reader, c Config) (info store.BackupInfo, records, values
 	if err != nil {
 		return info, 0, 0, err
 	}
+	defer forget(seals)
 	records, values, err = b.Verify(asStoreSeals(seals)...)
 	return b.Info, records, values, err
 }
@@ -55,6 +56,12 @@ func openSeals(options []seal.Options) (seals []seal.Seal, err error) {
 		seals = append(seals, s)
 	}
 	return seals, nil
+}
+
+func forget(seals []seal.Seal) {
+	for _, s := range seals {
+		seal.Forget(s)
+	}
 }
 
 func asStoreSeals(seals []seal.Seal) (out []store.Seal) {
@@ -81,6 +88,7 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 	if err != nil {
 		return nil, err
 	}
+	defer forget(seals)
 	if err := durable.MakeDir(c.Dir); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
@@ -93,6 +101,7 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		if n, err = c.Place(*sealed).Create(false); err != nil {
 			return nil, err
 		}
+		defer seal.Forget(n)
 		slot, shares = n, n.Shares
 	}
 	unfinished := storePath(c.Dir) + ".restoring"

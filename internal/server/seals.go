@@ -19,13 +19,13 @@ type SealState struct {
 	Name    string
 	Kind    string
 	Created time.Time
-	// Opens says whether the seal opens the store now, of those that can be asked
-	// again: yes, or why not. Empty: it was not asked.
+	// Opens says whether the seal opens the store now: yes, or why not. Empty: the server
+	// was not started with it, or it is shares.
 	Opens string
 }
 
 // Seals lists the seals that open the store, and asks those that the server was
-// opened with, and that hold their keys outside of it, whether they still do.
+// started with whether they do now.
 func (s *Server) Seals(ctx context.Context) (states []SealState, err error) {
 	slots, err := s.DB.Slots(ctx)
 	for _, slot := range slots {
@@ -35,11 +35,16 @@ func (s *Server) Seals(ctx context.Context) (states []SealState, err error) {
 }
 
 func (s *Server) asked(slot store.Slot) string {
-	i := slices.IndexFunc(s.seals, func(x seal.Seal) bool { return x.Kind() == slot.Kind })
-	if i < 0 || slices.Contains([]string{"passphrase", "shamir", "ephemeral"}, slot.Kind) {
+	i := slices.IndexFunc(s.seals, func(o seal.Options) bool { return o.Kind == slot.Kind && o.Kind != "shamir" })
+	if i < 0 {
 		return ""
 	}
-	key, err := s.seals[i].Unwrap(slot.Wrapped)
+	asked, err := s.seals[i].Open()
+	if err != nil {
+		return err.Error()
+	}
+	defer seal.Forget(asked)
+	key, err := asked.Unwrap(slot.Wrapped)
 	clear(key)
 	if err != nil {
 		return err.Error()
@@ -71,6 +76,7 @@ func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options
 		if err != nil {
 			return err
 		}
+		defer seal.Forget(n)
 		if err := use(n); err != nil {
 			return errors.Join(err, n.Drop())
 		}

@@ -30,7 +30,10 @@ import (
 )
 
 // Credentials are a root user's access key.
-type Credentials struct{ ID, Secret string }
+type Credentials struct {
+	ID     string
+	Secret iam.Secret
+}
 
 // A Config says what to serve and where to keep it.
 type Config struct {
@@ -79,7 +82,7 @@ type Server struct {
 	Shares []string
 
 	handler *wire.Server
-	seals   []seal.Seal
+	seals   []seal.Options // that it was started with
 	place   func(seal.Options) seal.Options
 	logger  *slog.Logger
 	copies  []*ship.Copier
@@ -117,7 +120,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: o.seals, place: c.Place, logger: c.Logger, copies: c.AuditCopies}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, Regions: c.KMS.Regions, Logger: c.Logger})
@@ -142,8 +145,7 @@ func (c Config) checkServices() error {
 // Opened is a store that was opened, with what opened it.
 type opened struct {
 	*store.DB
-	seals  []seal.Seal
-	shares []string
+	shares []string // of a seal that was made
 }
 
 func openStore(ctx context.Context, c Config) (o opened, err error) {
@@ -210,7 +212,6 @@ func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Opti
 		s, err := first.Open()
 		if err == nil {
 			o.DB, err = store.Open(ctx, e, s)
-			o.seals = []seal.Seal{s}
 		}
 		return err
 	}
@@ -221,8 +222,9 @@ func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Opti
 	if err := n.Take(); err != nil { // before anything needs it
 		return err
 	}
+	defer seal.Forget(n)
 	o.DB, err = store.Open(ctx, e, n)
-	o.seals, o.shares = []seal.Seal{n.Seal}, n.Shares
+	o.shares = n.Shares
 	return err
 }
 
@@ -239,7 +241,8 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 		if err != nil {
 			return err
 		}
-		seals, o.seals = append(seals, s), append(o.seals, s)
+		defer seal.Forget(s)
+		seals = append(seals, s)
 	}
 	if shares && len(seals) == 0 {
 		if c.Unseal == nil {
@@ -249,7 +252,8 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 		if err != nil {
 			return err
 		}
-		seals, o.seals = append(seals, s), append(o.seals, s)
+		defer seal.Forget(s)
+		seals = append(seals, s)
 	}
 	var err error
 	o.DB, err = store.Open(ctx, e, seals...)
@@ -276,7 +280,7 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 			return errors.New("server: a store in memory needs root credentials")
 		}
 		keys = []Credentials{{iam.NewAccessKeyID(), iam.NewSecret()}}
-		text := fmt.Sprintf("[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys[0].ID, keys[0].Secret)
+		text := fmt.Sprintf("[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys[0].ID, string(keys[0].Secret))
 		if err := durable.Replace(filepath.Join(c.Dir, "root-credentials"), []byte(text)); err != nil {
 			return fmt.Errorf("server: %w", err)
 		}

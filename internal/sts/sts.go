@@ -117,7 +117,7 @@ func (s *Service) issue(session *iam.Session) (*stsapi.Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stsapi.Credentials{AccessKeyId: &session.AccessKeyID, SecretAccessKey: &session.Secret, SessionToken: &token,
+	return &stsapi.Credentials{AccessKeyId: &session.AccessKeyID, SecretAccessKey: new(string(session.Secret)), SessionToken: &token,
 		Expiration: model.At(session.Expires)}, nil
 }
 

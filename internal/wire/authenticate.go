@@ -34,7 +34,7 @@ func (s *Server) authenticate(ctx context.Context, svc *service, r *http.Request
 	if err != nil {
 		return nil, "", err
 	}
-	if err := sig.Verify(signed, s.keys.Key(c.Secret, sig)); err != nil {
+	if err := sig.Verify(signed, s.keys.Key(string(c.Secret), sig)); err != nil {
 		return nil, "", err
 	}
 	if err := sig.CheckTime(now); err != nil {

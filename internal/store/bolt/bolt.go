@@ -22,6 +22,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/harden"
 	"github.com/claviger/claviger/internal/store"
 )
 
@@ -48,6 +49,7 @@ type Engine struct {
 	commitMu sync.Mutex // held by the one writer that commits for all; guards what follows
 	watchers []func(store.Rev, []store.Item)
 	hash     store.Hash // nil: there is no digest
+	mapped   uintptr    // where the file is in memory
 	broken   bool       // a sync failed: what is on disk is not known, so nothing more is written
 	failing  error      // why the last commit, which left nothing behind, failed
 	probed   time.Time  // when it was last tried whether commits are possible again
@@ -113,6 +115,7 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 	if err := e.prepare(); err != nil {
 		return nil, errors.Join(err, e.db.Close())
 	}
+	e.unlock()
 	return e, nil
 }
 
@@ -283,6 +286,7 @@ func (e *Engine) commitGroup(group []*pending) (err error) {
 	}
 	e.failing = tx.Commit()
 	if e.failing == nil {
+		e.unlock()
 		return nil
 	}
 	if refused(e.failing) && e.unchanged() {
@@ -296,6 +300,15 @@ func (e *Engine) commitGroup(group []*pending) (err error) {
 // cannot be made longer bbolt has written nothing yet, and says why in its text alone.
 func refused(err error) bool {
 	return durable.Refused(err) || strings.HasPrefix(err.Error(), "file resize error: ")
+}
+
+// unlock lets the file's pages, which are sealed, be evicted when the process locks its
+// memory. Whenever the file has grown it is somewhere else. commitMu is held.
+func (e *Engine) unlock() {
+	if at := e.db.Info().Data; at != e.mapped {
+		e.mapped = at
+		harden.Unlock(at, uintptr(e.Size()))
+	}
 }
 
 // unchanged reports whether a commit failed before it wrote the meta page, by
