@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
@@ -19,7 +20,7 @@ func version(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	v := struct{ Version, Revision, Go string }{"devel", "", runtime.Version()}
+	v := struct{ Version, Revision, Go, FIPS140 string }{"devel", "", runtime.Version(), fipsMode()}
 	if b, ok := debug.ReadBuildInfo(); ok {
 		if b.Main.Version != "" && b.Main.Version != "(devel)" {
 			v.Version = b.Main.Version
@@ -36,8 +37,21 @@ func version(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if v.Revision != "" {
 		v.Version += " " + v.Revision
 	}
-	_, err := fmt.Fprintln(stdout, "claviger", v.Version, v.Go)
+	_, err := fmt.Fprintln(stdout, "claviger", v.Version, v.Go, "FIPS 140-3", v.FIPS140)
 	return err
+}
+
+// fipsMode says whether the program runs in FIPS 140-3 mode, and with which version of
+// the Go Cryptographic Module.
+func fipsMode() string {
+	switch {
+	case fips140.Enforced():
+		return "only, module " + fips140.Version()
+	case fips140.Enabled():
+		return "on, module " + fips140.Version()
+	default:
+		return "off"
+	}
 }
 
 func outputFlag(f interface {

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/subtle"
@@ -21,9 +22,12 @@ const (
 
 // totp is the code of one step (RFC 4226 §5.3).
 func totp(seed []byte, step int64) string {
-	m := hmac.New(sha1.New, seed)
-	m.Write(binary.BigEndian.AppendUint64(nil, uint64(step)))
-	sum := m.Sum(nil)
+	var sum []byte
+	fips140.WithoutEnforcement(func() { // devices know no other hash
+		m := hmac.New(sha1.New, seed)
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(step)))
+		sum = m.Sum(nil)
+	})
 	at := sum[len(sum)-1] & 0xf
 	return fmt.Sprintf("%06d", binary.BigEndian.Uint32(sum[at:])&0x7fffffff%1_000_000)
 }

@@ -145,9 +145,11 @@ func (s *Service) checkKind(in *kmsapi.CreateKeyRequest) error {
 		return validation("KeyUsage " + *in.KeyUsage + " is not compatible with KeySpec " + *in.KeySpec)
 	case *in.KeySpec == kmsapi.KeySpecSM2 && !s.config.SM2:
 		return kmsapi.UnsupportedOperationException("KeySpec SM2 is not supported in this Region.")
-	default:
-		return checkOrigin(in, spec)
 	}
+	if err := approved(*in.KeySpec); err != nil {
+		return err
+	}
+	return checkOrigin(in, spec)
 }
 
 // checkOrigin refuses what does not go with the origin of the key material. The

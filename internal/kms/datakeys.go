@@ -121,7 +121,7 @@ func (s *Service) pairRequest(spec string) ([]requestKey, error) {
 	if spec == kmsapi.KeySpecSM2 && !s.config.SM2 {
 		return nil, kmsapi.UnsupportedOperationException("KeyPairSpec SM2 is not supported in this Region.")
 	}
-	return []requestKey{{policy.KeyKMSDataKeyPairSpec, spec}}, nil
+	return []requestKey{{policy.KeyKMSDataKeyPairSpec, spec}}, approved(spec)
 }
 
 // GenerateDataKeyPair makes a key pair and shows the private key in the clear

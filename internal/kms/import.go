@@ -80,7 +80,7 @@ func (k *Key) wrappedBy(algorithm, wrappingSpec string) error {
 		!twice && k.Spec == kmsapi.KeySpecEccNistP521 && wrappingSpec == kmsapi.WrappingKeySpecRsa2048:
 		return validation("Wrapping algorithm " + algorithm + " with wrapping key spec " + wrappingSpec + " is not compatible with key spec " + k.Spec + ".")
 	default:
-		return nil
+		return approved(algorithm)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/claviger/claviger/internal/material"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 )
 
@@ -99,9 +100,19 @@ func (k *Key) suits(operation, algorithm string) error {
 		return kmsapi.InvalidKeyUsageException(k.ARN() + " key usage is " + k.Usage + " which is not valid for " + operation + ".")
 	case !slices.Contains(k.algorithms(), algorithm):
 		return kmsapi.InvalidKeyUsageException("Algorithm " + algorithm + " is incompatible with key spec " + k.Spec + ".")
-	default:
-		return k.has(operation)
 	}
+	if err := approved(algorithm); err != nil {
+		return err
+	}
+	return k.has(operation)
+}
+
+// approved refuses the key specs and algorithms that FIPS 140-3 mode forbids.
+func approved(name string) error {
+	if material.Approved(name) {
+		return nil
+	}
+	return kmsapi.UnsupportedOperationException(name + " is not available in FIPS 140-3 mode.")
 }
 
 func incorrectKey() error {
@@ -111,6 +122,9 @@ func incorrectKey() error {
 // has refuses the operations that a kind of key does not have, whatever its
 // state (operations.md §4; key-states.json).
 func (k *Key) has(operation string) error {
+	if err := approved(k.Spec); err != nil {
+		return err
+	}
 	inStore := k.StoreID != ""
 	switch operation {
 	case "EnableKeyRotation", "DisableKeyRotation":

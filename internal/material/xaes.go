@@ -48,14 +48,16 @@ func NewAEAD(key []byte) (*AEAD, error) {
 	return a, nil
 }
 
-// derive makes the AES-256-GCM of one nonce (NIST SP 800-108r1, counter mode with CMAC).
+// derive makes the AES-256-GCM of one nonce, by its first twelve bytes (NIST SP 800-108r1,
+// counter mode with CMAC). It draws and takes the other twelve itself, as FIPS 140-3 wants
+// it (SP 800-38D, 8.2.2).
 func (a *AEAD) derive(nonce []byte) (cipher.AEAD, error) {
 	var key [KeySize]byte
 	defer clear(key[:])
 	for i := range 2 {
 		half := key[i*aes.BlockSize:][:aes.BlockSize]
 		copy(half, []byte{0, byte(i + 1), 'X', 0})
-		copy(half[4:], nonce[:12])
+		copy(half[4:], nonce[:deriveSize])
 		subtle.XORBytes(half, half, a.k1[:])
 		a.block.Encrypt(half, half)
 	}
@@ -63,25 +65,24 @@ func (a *AEAD) derive(nonce []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
+	return cipher.NewGCMWithRandomNonce(block)
 }
+
+// deriveSize is how much of the nonce derives the key, in bytes.
+const deriveSize = 12
 
 // Seal appends a fresh nonce and the sealed plaintext to dst. What dst holds
 // before, prefix included, is not authenticated unless ad covers it.
 func (a *AEAD) Seal(dst, plaintext, ad []byte) ([]byte, error) {
-	var nonce [NonceSize]byte
+	var nonce [deriveSize]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, err
 	}
-	return a.sealWith(append(dst, nonce[:]...), nonce[:], plaintext, ad)
-}
-
-func (a *AEAD) sealWith(dst, nonce, plaintext, ad []byte) ([]byte, error) {
-	gcm, err := a.derive(nonce)
+	gcm, err := a.derive(nonce[:])
 	if err != nil {
 		return nil, err
 	}
-	return gcm.Seal(dst, nonce[12:], plaintext, ad), nil
+	return gcm.Seal(append(dst, nonce[:]...), nil, plaintext, ad), nil
 }
 
 // Open opens what Seal appended. Every failure is ErrOpen.
@@ -89,11 +90,11 @@ func (a *AEAD) Open(sealed, ad []byte) ([]byte, error) {
 	if len(sealed) < NonceSize+Overhead {
 		return nil, ErrOpen
 	}
-	gcm, err := a.derive(sealed[:NonceSize])
+	gcm, err := a.derive(sealed)
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := gcm.Open(nil, sealed[12:NonceSize], sealed[NonceSize:], ad)
+	plaintext, err := gcm.Open(nil, nil, sealed[deriveSize:], ad)
 	if err != nil {
 		return nil, ErrOpen
 	}

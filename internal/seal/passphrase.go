@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto/fips140"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -28,6 +29,9 @@ type Passphrase struct{ phrase []byte }
 
 // NewPassphrase takes over phrase.
 func NewPassphrase(phrase []byte) (*Passphrase, error) {
+	if fips140.Enabled() {
+		return nil, errors.New("seal: a passphrase needs Argon2id, which FIPS 140-3 mode forbids; use another seal")
+	}
 	if len(phrase) < MinPassphrase {
 		return nil, errors.New("seal: the passphrase has fewer than 12 bytes")
 	}

@@ -1,6 +1,7 @@
 package sigv4
 
 import (
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -89,9 +90,10 @@ func sum(key, text []byte) []byte {
 }
 
 // DeriveKey makes the signing key of one day, Region and service.
-func DeriveKey(secret, date, region, service string) []byte {
-	key := []byte("AWS4" + secret)
-	for _, text := range []string{date, region, service, terminator} {
+func DeriveKey(secret, date, region, service string) (key []byte) {
+	key = []byte("AWS4" + secret)
+	fips140.WithoutEnforcement(func() { key = sum(key, []byte(date)) }) // the secrets of development mode are short
+	for _, text := range []string{region, service, terminator} {
 		key = sum(key, []byte(text))
 	}
 	return key
