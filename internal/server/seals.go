@@ -35,11 +35,14 @@ func (s *Server) Seals(ctx context.Context) (states []SealState, err error) {
 }
 
 func (s *Server) asked(slot store.Slot) string {
-	i := slices.IndexFunc(s.seals, func(o seal.Options) bool { return o.Kind == slot.Kind && o.Kind != "shamir" })
+	s.sealsMu.Lock()
+	seals := s.seals
+	s.sealsMu.Unlock()
+	i := slices.IndexFunc(seals, func(o seal.Options) bool { return o.Kind == slot.Kind && o.Kind != "shamir" })
 	if i < 0 {
 		return ""
 	}
-	asked, err := s.seals[i].Open()
+	asked, err := seals[i].Open()
 	if err != nil {
 		return err.Error()
 	}
@@ -81,9 +84,17 @@ func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options
 			return errors.Join(err, n.Drop())
 		}
 		shares = n.Shares
+		s.started(o)
 		return nil
 	})
 	return shares, err
+}
+
+// started notes that a seal is asked from now on instead of those of its kind.
+func (s *Server) started(o seal.Options) {
+	s.sealsMu.Lock()
+	defer s.sealsMu.Unlock()
+	s.seals = append(slices.DeleteFunc(slices.Clone(s.seals), func(old seal.Options) bool { return old.Kind == o.Kind }), o)
 }
 
 // RemoveSeal ends that the seal of that name opens the store. The last one stays.

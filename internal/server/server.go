@@ -82,7 +82,8 @@ type Server struct {
 	Shares []string
 
 	handler *wire.Server
-	seals   []seal.Options // that it was started with
+	sealsMu sync.Mutex     // guards seals
+	seals   []seal.Options // that it was started with, or that were made since
 	place   func(seal.Options) seal.Options
 	logger  *slog.Logger
 	copies  []*ship.Copier
