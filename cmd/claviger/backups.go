@@ -241,7 +241,7 @@ func export(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 func importExport(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newFlags("import", stderr)
 	var d dataDir
-	d.register(f)
+	d.registerNew(f)
 	input := f.String("input", "", "the export")
 	if err := parse(f, args); err != nil {
 		return err

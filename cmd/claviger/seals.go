@@ -28,8 +28,13 @@ type dataDir struct {
 func (d *dataDir) register(f *flag.FlagSet) {
 	f.StringVar(&d.dir, "data", "", "the data directory")
 	f.StringVar(&d.auditDir, "audit-dir", "", "directory of the audit log, if no server is running (default DIR/audit)")
-	f.StringVar(&d.account, "account", "111122223333", "id of the first account, if no server is running")
 	d.seals.register(f, "")
+}
+
+// registerNew adds the flags of a command that makes the directory.
+func (d *dataDir) registerNew(f *flag.FlagSet) {
+	d.register(f)
+	f.StringVar(&d.account, "account", "111122223333", "id of the first account, 12 digits")
 }
 
 func (d *dataDir) config(stderr io.Writer) (c server.Config, err error) {
@@ -72,7 +77,7 @@ func (d *dataDir) operator(ctx context.Context, stderr io.Writer, command func(o
 func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newFlags("init", stderr)
 	var d dataDir
-	d.register(f)
+	d.registerNew(f)
 	d.seals.registerShares(f, "")
 	if err := parse(f, args); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -147,6 +149,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	c, err := o.config()
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(o.data, "store.db")); err == nil && !o.dev && !given(f, "account") {
+		c.Account = "" // whichever it was made with
 	}
 	// What lives long is small and what a request leaves is garbage: collecting
 	// less often costs some tens of megabytes and saves a tenth of a request.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,9 @@ func (s *Server) AddSeal(ctx context.Context, name string, o seal.Options) (shar
 // RotateSeal puts a seal with a new root key in place of the one of that name. What
 // was sealed with the old one, as older backups are, still needs that.
 func (s *Server) RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
+	if err := s.rotates(ctx, name, s.place(o)); err != nil {
+		return nil, err
+	}
 	return s.newSeal(ctx, "RotateSeal", name, o, func(n *seal.New) error { return s.DB.ReplaceSlot(ctx, name, n, n.Take) }, true)
 }
 
@@ -95,6 +99,35 @@ func (s *Server) started(o seal.Options) {
 	s.sealsMu.Lock()
 	defer s.sealsMu.Unlock()
 	s.seals = append(slices.DeleteFunc(slices.Clone(s.seals), func(old seal.Options) bool { return old.Kind == o.Kind }), o)
+}
+
+// rotates checks that what is to be put in place of a seal is of its kind, and does not
+// overwrite the key file of another one.
+func (s *Server) rotates(ctx context.Context, name string, o seal.Options) error {
+	slots, err := s.DB.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		if slot.Name != name {
+			continue
+		}
+		if slot.Kind != o.Kind {
+			return fmt.Errorf("server: the seal %q is of the kind %s: a seal is rotated to one of its kind; add one of another kind, then remove this one", name, slot.Kind)
+		}
+		if _, err := os.Lstat(o.KeyFile); o.Kind != "file" || err != nil {
+			return nil
+		}
+		key, err := seal.NewFile(o.KeyFile).Unwrap(slot.Wrapped)
+		clear(key)
+		if err == nil {
+			return nil
+		}
+	}
+	if o.Kind == "file" && slices.ContainsFunc(slots, func(slot store.Slot) bool { return slot.Name == name }) {
+		return fmt.Errorf("server: %s is not the key of the seal %q, and would be overwritten: name another file", o.KeyFile, name)
+	}
+	return nil // ReplaceSlot says that there is none
 }
 
 // RemoveSeal ends that the seal of that name opens the store. The last one stays.

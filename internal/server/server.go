@@ -46,7 +46,7 @@ type Config struct {
 	// Unseal waits for shares and makes the seal of them, for a store whose slots it
 	// is told. It is called if one of Seals is "shamir" and no other opens the store.
 	Unseal func(context.Context, []store.Slot) (seal.Seal, error)
-	// Account is the first account, 12 digits.
+	// Account is the first account, 12 digits. It may be empty for a store there is.
 	Account string
 	// RootKeys are access keys of its root user. Without any, a new store draws
 	// one and writes it to Dir/root-credentials.
@@ -91,7 +91,7 @@ type Server struct {
 
 // Open opens or initialises what c names. The Server must be closed.
 func Open(ctx context.Context, c Config) (*Server, error) {
-	if !arn.IsAccount(c.Account) {
+	if c.Account != "" && !arn.IsAccount(c.Account) {
 		return nil, fmt.Errorf("server: %q is not a 12-digit account id", c.Account)
 	}
 	if c.Logger == nil {
@@ -269,8 +269,11 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 	if err != nil {
 		return err
 	}
-	if slices.Contains(accounts, c.Account) {
+	if slices.Contains(accounts, c.Account) || c.Account == "" && len(accounts) > 0 {
 		return nil
+	}
+	if c.Account == "" {
+		return errors.New("server: a new store needs the id of its first account")
 	}
 	if len(accounts) > 0 {
 		return fmt.Errorf("server: the store has the accounts %v and not %s", accounts, c.Account)
