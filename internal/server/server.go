@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -24,7 +23,6 @@ import (
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/store"
-	"github.com/claviger/claviger/internal/store/bolt"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/wire"
 )
@@ -143,124 +141,6 @@ func (c Config) checkServices() error {
 	return nil
 }
 
-// Opened is a store that was opened, with what opened it.
-type opened struct {
-	*store.DB
-	shares []string // of a seal that was made
-}
-
-func openStore(ctx context.Context, c Config) (o opened, err error) {
-	if c.Dir == "" {
-		engine, err := bolt.OpenMemory()
-		if err != nil {
-			return o, err
-		}
-		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
-		return o, err
-	}
-	if err := durable.MakeDir(c.Dir); err != nil {
-		return o, fmt.Errorf("server: %w", err)
-	}
-	engine, err := bolt.Open(storePath(c.Dir))
-	if err != nil {
-		return o, err
-	}
-	_, slots, err := store.Slots(ctx, engine)
-	switch {
-	case errors.Is(err, store.ErrNotFound) && c.existing:
-		err = fmt.Errorf("server: the store in %s is empty", c.Dir)
-	case errors.Is(err, store.ErrNotFound):
-		err = o.create(ctx, engine, c.seals())
-	case err == nil:
-		err = o.open(ctx, engine, slots, c)
-	}
-	if err != nil && o.DB == nil {
-		err = errors.Join(err, engine.Close())
-	}
-	return o, err
-}
-
-func storePath(dir string) string { return filepath.Join(dir, "store.db") }
-
-// seals are those of the configuration, with the key file where it is.
-func (c Config) seals() []seal.Options {
-	if len(c.Seals) == 0 {
-		c.Seals = []seal.Options{{Kind: "file"}}
-	}
-	out := slices.Clone(c.Seals)
-	for i := range out {
-		out[i] = c.Place(out[i])
-	}
-	return out
-}
-
-// Place fills in where a key file is when nothing is said: in the data directory.
-func (c Config) Place(o seal.Options) seal.Options {
-	if o.Kind == "file" && o.KeyFile == "" {
-		o.KeyFile = filepath.Join(c.Dir, "root.key")
-	}
-	return o
-}
-
-// create seals a new store. A key file that is there already is used: it may have been
-// put there, or an earlier attempt have failed.
-func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Options) error {
-	first := options[0]
-	if first.Kind == "shamir" && first.Shares == 0 {
-		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
-	}
-	if _, err := os.Stat(first.KeyFile); first.Kind == "file" && err == nil {
-		s, err := first.Open()
-		if err == nil {
-			o.DB, err = store.Open(ctx, e, s)
-		}
-		return err
-	}
-	n, err := first.Create(false)
-	if err != nil {
-		return err
-	}
-	if err := n.Take(); err != nil { // before anything needs it
-		return err
-	}
-	defer seal.Forget(n)
-	o.DB, err = store.Open(ctx, e, n)
-	o.shares = n.Shares
-	return err
-}
-
-// open opens a store there is, with a seal that can, or with shares.
-func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) error {
-	var seals []store.Seal
-	shares := false
-	for _, option := range c.seals() {
-		if option.Kind == "shamir" {
-			shares = true
-			continue
-		}
-		s, err := option.Open()
-		if err != nil {
-			return err
-		}
-		defer seal.Forget(s)
-		seals = append(seals, s)
-	}
-	if shares && len(seals) == 0 {
-		if c.Unseal == nil {
-			return errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal")
-		}
-		s, err := c.Unseal(ctx, slots)
-		if err != nil {
-			return err
-		}
-		defer seal.Forget(s)
-		seals = append(seals, s)
-	}
-	var err error
-	o.DB, err = store.Open(ctx, e, seals...)
-	return err
-}
-
 // bootstrap creates the first account of a new store and its root user's access
 // keys. The credentials are written to their file before they work, so that a
 // crash in between leaves a store that is initialised again.
@@ -311,119 +191,6 @@ func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, ke
 	})
 	return errors.Join(err, entry.End())
 }
-
-// logDir is where the audit log is; empty if it is in memory.
-func (c Config) logDir() string {
-	if c.AuditDir == "" && c.Dir != "" {
-		return AuditDir(c.Dir)
-	}
-	return c.AuditDir
-}
-
-// openLog opens the audit log, insists that it is the one the store knows, and
-// settles what a crash left open.
-func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
-	dir := c.logDir()
-	marks, err := db.Marks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	anchor, err := iam.AuditAnchor(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	var public auditKey
-	on := audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Anchor: anchor, Closed: db.Unmark}
-	if dir != "" {
-		key, err := findAuditKey(ctx, db, true)
-		if err == nil {
-			on.Signer, on.Verifier, err = key.parse()
-		}
-		if err != nil {
-			return nil, err
-		}
-		public = key
-	}
-	if len(c.AuditCopies) > 0 {
-		on.Copy = func(lines []byte) {
-			for _, copier := range c.AuditCopies {
-				copier.Write(lines)
-			}
-		}
-	}
-	if c.AcceptAuditLoss {
-		on.Anchor, on.Verifier = audit.Head{}, nil
-	}
-	log, err := audit.Open(on)
-	if err != nil {
-		return nil, err
-	}
-	if dir != "" {
-		err = public.publish(dir)
-	}
-	if err == nil {
-		err = settle(ctx, db, log, dir, anchor, marks, c)
-	}
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
-	return log, nil
-}
-
-// noteRemoved tells of what was removed from the end of the audit log, there too.
-func noteRemoved(log *audit.Log, c Config) error {
-	if log.Removed() == 0 {
-		return nil
-	}
-	c.Logger.Warn("removed what a crash left half written at the end of the audit log", "bytes", log.Removed())
-	e := log.Begin(audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventName: "RepairAuditLog",
-		EventSource: "claviger", RequestID: uuid.New().String(), ErrorMessage: fmt.Sprintf("%d bytes that a crash left half written are removed", log.Removed())})
-	return e.End()
-}
-
-func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, anchor audit.Head, marks map[string]bool, c Config) error {
-	if err := noteRemoved(log, c); err != nil {
-		return err
-	}
-	whole, err := audit.Contains(dir, anchor)
-	if dir == "" {
-		whole, err = anchor.Sequence == 0, nil
-	}
-	switch {
-	case err != nil:
-		return err
-	case !whole && !c.AcceptAuditLoss:
-		return fmt.Errorf("server: the audit log in %q lacks line %d, which the store knows: it was cut or replaced", dir, anchor.Sequence)
-	case !whole:
-		c.Logger.Warn("the audit log was cut or replaced; going on as asked", "missing", anchor.Sequence)
-		e := log.Begin(audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventName: "AcceptAuditLoss",
-			EventSource: "claviger", RequestID: uuid.New().String(), ErrorMessage: fmt.Sprintf("the log lacks line %d, which the store knows", anchor.Sequence)})
-		if err := e.End(); err != nil {
-			return err
-		}
-	}
-	changes, err := log.Changes()
-	if err != nil {
-		return err
-	}
-	if c.Dir != "" && changes.Committed > anchor.Sequence {
-		return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy was put in its place, "+
-			"which would bring back what has been revoked since", dir, changes.Committed)
-	}
-	if err := log.Settle(changes.Open, func(id string) bool { return marks[id] }); err != nil {
-		return err
-	}
-	if len(changes.Open) > 0 {
-		c.Logger.Warn("settled changes that an earlier run left without an outcome", "changes", len(changes.Open))
-	}
-	for id := range marks { // their outcomes are on disk: what was written before was synced at opening
-		db.Unmark(id)
-	}
-	return nil
-}
-
-// AuditDir is where a data directory keeps its audit log.
-func AuditDir(dir string) string { return filepath.Join(dir, "audit") }
 
 // Handler answers requests.
 func (s *Server) Handler() http.Handler { return s.handler }

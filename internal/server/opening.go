@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/bolt"
+)
+
+// Opened is a store that was opened, with what opened it.
+type opened struct {
+	*store.DB
+	shares []string // of a seal that was made
+}
+
+func openStore(ctx context.Context, c Config) (o opened, err error) {
+	if c.Dir == "" {
+		engine, err := bolt.OpenMemory()
+		if err != nil {
+			return o, err
+		}
+		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
+		return o, err
+	}
+	if err := durable.MakeDir(c.Dir); err != nil {
+		return o, fmt.Errorf("server: %w", err)
+	}
+	engine, err := bolt.Open(storePath(c.Dir))
+	if err != nil {
+		return o, err
+	}
+	_, slots, err := store.Slots(ctx, engine)
+	switch {
+	case errors.Is(err, store.ErrNotFound) && c.existing:
+		err = fmt.Errorf("server: the store in %s is empty", c.Dir)
+	case errors.Is(err, store.ErrNotFound):
+		err = o.create(ctx, engine, c.seals())
+	case err == nil:
+		err = o.open(ctx, engine, slots, c)
+	}
+	if err != nil && o.DB == nil {
+		err = errors.Join(err, engine.Close())
+	}
+	return o, err
+}
+
+func storePath(dir string) string { return filepath.Join(dir, "store.db") }
+
+// seals are those of the configuration, with the key file where it is.
+func (c Config) seals() []seal.Options {
+	if len(c.Seals) == 0 {
+		c.Seals = []seal.Options{{Kind: "file"}}
+	}
+	out := slices.Clone(c.Seals)
+	for i := range out {
+		out[i] = c.Place(out[i])
+	}
+	return out
+}
+
+// Place fills in where a key file is when nothing is said: in the data directory.
+func (c Config) Place(o seal.Options) seal.Options {
+	if o.Kind == "file" && o.KeyFile == "" {
+		o.KeyFile = filepath.Join(c.Dir, "root.key")
+	}
+	return o
+}
+
+// create seals a new store. A key file that is there already is used: it may have been
+// put there, or an earlier attempt have failed.
+func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Options) error {
+	first := options[0]
+	if first.Kind == "shamir" && first.Shares == 0 {
+		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
+	}
+	if _, err := os.Stat(first.KeyFile); first.Kind == "file" && err == nil {
+		s, err := first.Open()
+		if err == nil {
+			o.DB, err = store.Open(ctx, e, s)
+		}
+		return err
+	}
+	n, err := first.Create(false)
+	if err != nil {
+		return err
+	}
+	if err := n.Take(); err != nil { // before anything needs it
+		return err
+	}
+	defer seal.Forget(n)
+	o.DB, err = store.Open(ctx, e, n)
+	o.shares = n.Shares
+	return err
+}
+
+// open opens a store there is, with a seal that can, or with shares.
+func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) error {
+	var seals []store.Seal
+	shares := false
+	for _, option := range c.seals() {
+		if option.Kind == "shamir" {
+			shares = true
+			continue
+		}
+		s, err := option.Open()
+		if err != nil {
+			return err
+		}
+		defer seal.Forget(s)
+		seals = append(seals, s)
+	}
+	if shares && len(seals) == 0 {
+		if c.Unseal == nil {
+			return errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal")
+		}
+		s, err := c.Unseal(ctx, slots)
+		if err != nil {
+			return err
+		}
+		defer seal.Forget(s)
+		seals = append(seals, s)
+	}
+	var err error
+	o.DB, err = store.Open(ctx, e, seals...)
+	return err
+}
