@@ -96,14 +96,19 @@ func writeAgain(path string, known, end int64) error {
 	return nil
 }
 
-// eachLine calls fn with every line that ends in a newline, without it.
+// eachLine is scanLines for a file.
 func eachLine(path string, fn func([]byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	defer f.Close()
-	s := bufio.NewScanner(f)
+	return scanLines(f, fn)
+}
+
+// scanLines calls fn with every line that ends in a newline, without it.
+func scanLines(r io.Reader, fn func([]byte) error) error {
+	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
 	s.Split(func(data []byte, _ bool) (int, []byte, error) {
 		if i := bytes.IndexByte(data, '\n'); i >= 0 {
