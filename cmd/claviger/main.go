@@ -40,6 +40,8 @@ func commands() []command {
 		{"tour", "play the story of one key policy against a server in this process", tour},
 		{"operations", "list the API operations that exist and those that do not yet", operations},
 		{"audit verify", "check the audit log of a data directory", auditVerify},
+		{"audit query", "find records in an audit log", auditQuery},
+		{"audit tail", "print the newest records of an audit log, and those that come", auditTail},
 		{"version", "print the version", version},
 		{"help", "print this", help},
 	}
