@@ -4,6 +4,7 @@ package policy
 // Service Authorization Reference and the operations of the other services
 // spoken here. A policy may name others; they are inert (AUTH-10.4).
 var names = [...]string{
+	"cloudtrail:LookupEvents",
 	"iam:AddClientIDToOpenIDConnectProvider",
 	"iam:AddUserToGroup",
 	"iam:AttachGroupPolicy",

@@ -213,9 +213,10 @@ func (s *Server) route(x *exchange) error {
 	if x.r.Method != http.MethodPost || x.r.URL.Path != "/" {
 		return model.NewFault("UnknownOperationException", 404, "")
 	}
-	prefix, name, ok := strings.Cut(target, ".")
+	dot := max(strings.LastIndexByte(target, '.'), 0) // some prefixes have dots of their own
+	prefix, name := target[:dot], strings.TrimPrefix(target[dot:], ".")
 	if i := slices.IndexFunc(s.services, func(svc *service) bool {
-		return ok && svc.protocol == jsonProtocol && svc.targetPrefix == prefix
+		return svc.protocol == jsonProtocol && svc.targetPrefix == prefix
 	}); i > 0 && x.through != nil {
 		return model.NewFault("UnknownOperationException", 400, onlyKMS)
 	} else if i >= 0 {

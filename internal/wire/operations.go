@@ -10,6 +10,7 @@ import (
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/tagging"
+	"github.com/claviger/claviger/internal/trail"
 )
 
 // A request is a generated input type.
@@ -254,4 +255,8 @@ func tagOperations(s *tagging.Service) map[string]*operation {
 		"GetTagKeys":   reads(s.GetTagKeys),
 		"GetTagValues": reads(s.GetTagValues),
 	}
+}
+
+func trailOperations(s *trail.Service) map[string]*operation {
+	return map[string]*operation{"LookupEvents": reads(s.LookupEvents)}
 }

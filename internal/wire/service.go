@@ -15,9 +15,11 @@ import (
 	"github.com/claviger/claviger/internal/model/orgapi"
 	"github.com/claviger/claviger/internal/model/stsapi"
 	"github.com/claviger/claviger/internal/model/tagapi"
+	"github.com/claviger/claviger/internal/model/trailapi"
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/tagging"
+	"github.com/claviger/claviger/internal/trail"
 )
 
 // A service is one API on the port.
@@ -52,6 +54,7 @@ func services(c Config) []*service {
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
+		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(trail.New(c.DB, c.Log))},
 	}
 	for _, s := range all {
 		for name, o := range s.operations {
