@@ -28,7 +28,7 @@ const (
 	tokenName = "CloudTrail.LookupEvents"
 )
 
-// What AWS answers with. The texts are UNVERIFIED but for that of MaxResults.
+// What AWS says of a bad request. These texts are UNVERIFIED, but for that of MaxResults.
 const (
 	badKey     = "Lookup attribute key is not valid."
 	badValue   = "Lookup attribute value is not valid."
