@@ -58,6 +58,7 @@ func TestNewestFirst(t *testing.T) {
 		{"a long line", []string{"a\n" + long + "\nb\n"}, []string{"b", long, "a"}},
 		{"a long first line", []string{long + "\n"}, []string{long}},
 		{"a line that is too long", []string{"a\n" + tooLong + "\nb\n"}, []string{"b", "a"}},
+		{"a line that is much too long", []string{"a\n" + tooLong + tooLong + "\nb\n"}, []string{"b", "a"}},
 		{"a first line that is too long", []string{tooLong + "\nb\n"}, []string{"b"}},
 		{"empty lines", []string{"\na\n\n\nb\n"}, []string{"b", "a"}},
 		{"a line as long as what is read at once", []string{long[:readAhead-1] + "\n" + long[:readAhead] + "\n"}, []string{long[:readAhead], long[:readAhead-1]}},

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(leakcheck.Run(m)) }
 // A world is the service over a log of its own, and its root user.
 type world struct {
 	*Service
-	t   *testing.T
+	t   testing.TB
 	now time.Time
 	n   int
 }
@@ -33,7 +33,7 @@ type world struct {
 const account = "111122223333"
 
 // newWorld has its log in a directory, or in memory if that is empty.
-func newWorld(t *testing.T, dir string) *world {
+func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
 	engine, err := bolt.OpenMemory()
 	if err != nil {
@@ -228,6 +228,22 @@ func TestPhases(t *testing.T) {
 	line("now", audit.Outcome, nil) // e10
 	w.expect("all", Request{}, "e10 e8 e6 e3")
 	w.expect("a page each", Request{MaxResults: new(int32(1))}, "e10 e8 e6 e3")
+
+	// One that was settled late is of long ago, and what stands before it is not.
+	w.happened(72*time.Hour, func(r *audit.Record) { r.RequestID, r.Claviger.Phase = "late", audit.Settled })
+	w.expect("of today", Request{StartTime: &model.Time{Time: w.now.Add(-time.Hour)}}, "e10 e8 e6 e3")
+	w.expect("with that", Request{}, "e10 e8 e6 e3 e11")
+
+	// A cursor remembers what was settled until it has passed the intent.
+	p := page{query: &query{account: account, region: "eu-west-1", end: w.now, limit: maxPage}}
+	var most int
+	if err := w.log.Newest(audit.Place{}, func(line []byte, begin audit.Place) bool {
+		more := p.next(line, begin)
+		most = max(most, len(p.Settled))
+		return more
+	}); err != nil || most != 2 || !slices.Equal(p.Settled, []string{"late"}) {
+		t.Errorf("%d settled requests, in the end %q, %v", most, p.Settled, err)
+	}
 }
 
 // TestPages reads logs of every kind page by page.
@@ -264,6 +280,17 @@ func TestShortPages(t *testing.T) {
 		t.Fatalf("the first page: %v, %v", out, err)
 	}
 	w.expect("all pages", Request{}, "e1")
+
+	long := audit.Record{EventTime: w.now, RecipientAccountID: "444455556666", RequestParameters: []byte(`"` + strings.Repeat("x", 250<<10) + `"`)}
+	w = newWorld(t, t.TempDir())
+	w.happened(2*time.Second, nil)
+	for range maxRead/(250<<10) + 1 {
+		w.happened(time.Second, func(r *audit.Record) { *r = long })
+	}
+	if out, err = w.ask(Request{}); err != nil || len(out.Events) != 0 || out.NextToken == nil {
+		t.Fatalf("the first page of long lines: %v, %v", out, err)
+	}
+	w.expect("behind long lines", Request{}, "e1")
 
 	w = newWorld(t, "")
 	for range 10 {
@@ -327,6 +354,19 @@ func TestEvent(t *testing.T) {
 		`"Username":"alice","Resources":[{"ResourceType":"AWS::KMS::Key","ResourceName":"arn:aws:kms:eu-west-1:111122223333:key/1"}],"CloudTrailEvent":` + string(quoted) + `}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// BenchmarkLookupEvents is one request that finds nothing in all it may read.
+func BenchmarkLookupEvents(b *testing.B) {
+	w := newWorld(b, b.TempDir())
+	for range maxLines {
+		w.happened(time.Second, func(r *audit.Record) { r.UserAgent = strings.Repeat("agent", 100) })
+	}
+	for b.Loop() {
+		if out, err := w.ask(by("EventId", "none")); err != nil || out.NextToken == nil {
+			b.Fatal(out, err)
+		}
 	}
 }
 
