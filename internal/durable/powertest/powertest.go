@@ -75,8 +75,8 @@ func Mount(t testing.TB) *Disk {
 	})
 	d.encoder, d.decoder = jsontext.NewEncoder(in), jsontext.NewDecoder(out)
 	switch err := d.hear(); {
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		t.Skip("mounting a disk needs root")
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENODEV):
+		t.Skip("mounting a disk needs root, and a kernel with FUSE")
 	case err != nil:
 		t.Fatalf("the file system does not start (does TestMain call powertest.Serve?): %v", err)
 	}
