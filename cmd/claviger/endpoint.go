@@ -40,12 +40,15 @@ const openEndpoint = `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"
 func (l *endpointList) Set(s string) error {
 	var e endpoint
 	text := []byte(openEndpoint)
+	given := map[string]bool{}
 	for pair := range strings.SplitSeq(s, ",") {
 		name, value, ok := strings.Cut(pair, "=")
 		var err error
 		switch {
 		case !ok || value == "":
 			return fmt.Errorf("%q is not NAME=VALUE", pair)
+		case given[name]:
+			return fmt.Errorf("%s is given twice", name)
 		case name == "name" && endpointID.MatchString(value):
 			e.ID = value
 		case name == "vpc" && vpcID.MatchString(value):
@@ -62,6 +65,7 @@ func (l *endpointList) Set(s string) error {
 		if err != nil {
 			return err
 		}
+		given[name] = true
 	}
 	if e.ID == "" || e.listen == "" {
 		return errors.New("needs a name, vpce- and 8 or 17 hexadecimal digits, and an address to listen on")
@@ -99,27 +103,31 @@ func readServices(path string) (out []iam.ServiceCredential, err error) {
 		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
 			continue
 		}
-		if name, ok := strings.CutPrefix(line, "["); ok {
-			out = append(out, iam.ServiceCredential{Service: strings.TrimSpace(strings.TrimSuffix(name, "]"))})
+		if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
+			out = append(out, iam.ServiceCredential{Service: strings.TrimSpace(line[1 : len(line)-1])})
 			continue
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok || len(out) == 0 {
 			return nil, fmt.Errorf("%s:%d: neither a profile nor NAME = VALUE", path, n)
 		}
-		switch last := &out[len(out)-1]; strings.TrimSpace(name) {
-		case "aws_access_key_id":
-			last.ID = strings.TrimSpace(value)
-		case "aws_secret_access_key":
-			last.Secret = iam.Secret(strings.TrimSpace(value))
+		value = strings.TrimSpace(value)
+		switch last, name := &out[len(out)-1], strings.TrimSpace(name); {
+		case name == "aws_access_key_id" && last.ID == "":
+			last.ID = value
+		case name == "aws_secret_access_key" && last.Secret == "":
+			last.Secret = iam.Secret(value)
 		default:
-			return nil, fmt.Errorf("%s:%d: unknown setting", path, n)
+			return nil, fmt.Errorf("%s:%d: unknown setting, or given twice", path, n)
 		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, s := range out {
 		if !iam.IsServicePrincipal(s.Service) || !accessKeyID.MatchString(s.ID) || s.Secret == "" {
 			return nil, fmt.Errorf("%s: [%s] needs the name of a service principal, an access key id and a secret", path, s.Service)
 		}
 	}
-	return out, lines.Err()
+	return out, nil
 }
