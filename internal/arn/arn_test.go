@@ -2,6 +2,7 @@ package arn
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -74,11 +75,17 @@ func TestPartition(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+	f.Add("mrk-1234abcd12ab34cd56ef1234567890ab")
+	f.Add("us-gov-west-1")
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := Parse(s)
 		if err == nil && a.String() != s {
 			t.Fatalf("Parse(%q).String() = %q", s, a)
 		}
-		_, _, _ = IsKeyID(s), IsRegion(s), IsAccount(s)
+		for _, part := range []bool{IsKeyID(s), IsRegion(s), IsAccount(s)} {
+			if again, err := Parse(Key("us-east-1", "111122223333", s)); part && (err != nil || again.Resource != "key/"+s || strings.ContainsAny(s, ":/")) {
+				t.Fatalf("%q, inside an ARN, is %v, %v", s, again, err)
+			}
+		}
 	})
 }

@@ -137,6 +137,44 @@ func FuzzParseBlob(f *testing.F) {
 		if (b == nil) == (err == nil) {
 			t.Fatalf("ParseBlob = %v, %v", b, err)
 		}
+		if err != nil {
+			return
+		}
+		var again []byte
+		if b.Outside() != nil {
+			again, err = b.Wrap(b.MaterialID, b.Outside())
+		} else {
+			header, e := b.Owner.header(blobVersion, b.MaterialID)
+			again, err = append(header[:], b.sealed...), e
+		}
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%x is written as %x, %v", data, again, err)
+		}
+	})
+}
+
+// FuzzDecrypt: of all ciphertext blobs and encryption contexts, those that belong
+// together open, and no other.
+func FuzzDecrypt(f *testing.F) {
+	owner := Owner{"111122223333", "1234abcd-12ab-34cd-56ef-1234567890ab"}
+	m := testMaterial(f, owner.KeyID)
+	blob, err := m.Encrypt(owner, []byte("hello"), map[string]string{"a": "b"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(blob, "a", "b")
+	f.Add(blob[:len(blob)-1], "a", "b")
+	f.Add(append(bytes.Clone(blob), 0), "", "")
+	f.Fuzz(func(t *testing.T, data []byte, name, value string) {
+		b, err := ParseBlob(data)
+		if err != nil {
+			return
+		}
+		got, err := m.Decrypt(b, map[string]string{name: value})
+		right := bytes.Equal(data, blob) && name == "a" && value == "b"
+		if right != (err == nil) || right && string(got) != "hello" || err != nil && !errors.Is(err, ErrOpen) {
+			t.Fatalf("Decrypt of %x with %q: %q = %q, %v", data, name, value, got, err)
+		}
 	})
 }
 

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 	"pgregory.net/rapid"
 )
 
@@ -320,4 +322,76 @@ func BenchmarkSign(b *testing.B) {
 			}
 		})
 	}
+}
+
+// FuzzUnwrap: what was wrapped for a wrapping key opens, and nothing else does.
+func FuzzUnwrap(f *testing.F) {
+	private, err := GeneratePair("RSA_2048")
+	if err != nil {
+		f.Fatal(err)
+	}
+	pair, err := NewPair("RSA_2048", NewSecret(private))
+	if err != nil {
+		f.Fatal(err)
+	}
+	imported, ephemeral := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{1}, 32)
+	good := map[string][]byte{}
+	for _, algorithm := range []string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"} {
+		if good[algorithm], err = pair.Encrypt(algorithm, imported); err != nil {
+			f.Fatal(err)
+		}
+		twice := strings.Replace(algorithm, "RSAES_OAEP", "RSA_AES_KEY_WRAP", 1)
+		kwp, err := subtle.NewKWP(ephemeral)
+		if err != nil {
+			f.Fatal(err)
+		}
+		wrapped, err := kwp.Wrap(imported)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if good[twice], err = pair.Encrypt(algorithm, ephemeral); err != nil {
+			f.Fatal(err)
+		}
+		good[twice] = append(good[twice], wrapped...)
+	}
+	for algorithm, wrapped := range good {
+		f.Add(algorithm, wrapped)
+	}
+	f.Add("RSAES_PKCS1_V1_5", []byte{})
+	f.Fuzz(func(t *testing.T, algorithm string, wrapped []byte) {
+		got, err := Unwrap(private, algorithm, wrapped)
+		right := good[algorithm] != nil && bytes.Equal(wrapped, good[algorithm])
+		if right != (err == nil) || right && !bytes.Equal(got, imported) || err != nil && !errors.Is(err, ErrOpen) && !errors.Is(err, ErrAlgorithm) {
+			t.Fatalf("Unwrap by %q of %x = %x, %v", algorithm, wrapped, got, err)
+		}
+	})
+}
+
+// FuzzPKCS8: a private key that is taken apart is written the same again, up to
+// what may follow it.
+func FuzzPKCS8(f *testing.F) {
+	for _, spec := range []string{"ECC_SECG_P256K1", "ML_KEM_512", "ECC_NIST_P256", "ECC_NIST_EDWARDS25519", "ML_DSA_44"} {
+		der, err := GeneratePair(spec)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(der)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		id, private, err := parsePKCS8(der)
+		if err != nil {
+			return
+		}
+		again, err := marshalPKCS8(id, private)
+		if err != nil {
+			t.Fatalf("%x cannot be written again: %v", der, err)
+		}
+		id2, private2, err := parsePKCS8(again)
+		if err != nil || !id2.Algorithm.Equal(id.Algorithm) || !bytes.Equal(id2.Parameters.FullBytes, id.Parameters.FullBytes) || !bytes.Equal(private2, private) {
+			t.Fatalf("%x is written as %x, which reads otherwise: %v", der, again, err)
+		}
+		if len(again) > len(der)+8 {
+			t.Fatalf("%x grows to %x", der, again)
+		}
+	})
 }

@@ -1,9 +1,12 @@
 package sigv4
 
 import (
+	"encoding/hex"
 	"encoding/json/v2"
+	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,4 +225,73 @@ func BenchmarkVerify(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzVerify: of a request that was signed, in the header or in the query, what is
+// accepted after a change means what was signed.
+func FuzzVerify(f *testing.F) {
+	now := time.Unix(1.8e9, 0)
+	key := DeriveKey("secret", now.UTC().Format("20060102"), "us-east-1", "kms")
+	header := signedRequest(f, now)
+	query := presigned(now, key)
+	for _, r := range []*Request{header, query} {
+		f.Add(r.Method, r.Target, r.Host, r.Header.Get("Authorization"), r.Header.Get("X-Amz-Date"), r.Header.Get("X-Amz-Target"), r.Header.Get("X-Amz-Security-Token"), r.Body)
+	}
+	f.Fuzz(func(t *testing.T, method, target, host, authorization, date, operation, token string, body []byte) {
+		r := &Request{Method: method, Target: target, Host: host, Header: http.Header{}, Body: body}
+		for name, value := range map[string]string{"Authorization": authorization, "X-Amz-Date": date, "X-Amz-Target": operation, "X-Amz-Security-Token": token} {
+			if strings.ContainsAny(value, "\r\n") {
+				return // no header
+			}
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		s, err := Parse(r)
+		if err != nil || s.Verify(r, key) != nil {
+			return
+		}
+		was := header
+		if s.Presigned {
+			was = query
+		}
+		for _, x := range [][2]string{
+			{r.Method, was.Method}, {r.Host, was.Host}, {string(r.Body), string(was.Body)}, {plain(operation), plain(was.Header.Get("X-Amz-Target"))},
+			{s.AccessKeyID, "AKID"}, {s.Time.UTC().String(), now.UTC().String()}, {s.Region, "us-east-1"}, {s.Service, "kms"},
+			{plain(s.Token), was.Header.Get("X-Amz-Security-Token")}, {parameters(r.Target), parameters(was.Target)},
+		} {
+			if x[0] != x[1] {
+				t.Fatalf("%q is accepted where %q was signed", x[0], x[1])
+			}
+		}
+	})
+}
+
+// plain is a header's value as far as it is signed: without the spaces around it, and
+// with one for each run of them.
+func plain(v string) string { return string(appendFolded(nil, v)) }
+
+// parameters are those of a target, decoded and in order, without the signature.
+func parameters(target string) string {
+	_, raw, _ := strings.Cut(target, "?")
+	var out []string
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if name = unescape(name); pair != "" && name != "X-Amz-Signature" {
+			out = append(out, fmt.Sprintf("%q=%q", name, unescape(value)))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, "&")
+}
+
+// presigned is a request signed in its query.
+func presigned(now time.Time, key []byte) *Request {
+	iso := now.UTC().Format(isoBasic)
+	r := &Request{Method: http.MethodGet, Host: "sts.amazonaws.com", Header: http.Header{},
+		Target: "/?Action=GetCallerIdentity&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKID/" + iso[:8] + "/us-east-1/kms/aws4_request&X-Amz-Date=" + iso +
+			"&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature="}
+	s := &Signature{AccessKeyID: "AKID", Date: iso[:8], Region: "us-east-1", Service: "kms", Time: now, iso: iso, signedHeaders: []string{"host"}, Presigned: true}
+	r.Target += hex.EncodeToString(s.sign(r, key, form{}))
+	return r
 }

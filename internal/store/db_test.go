@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -395,4 +396,66 @@ func TestTooLarge(t *testing.T) {
 	if !errors.Is(err, store.ErrTooLarge) {
 		t.Errorf("Update = %v, want ErrTooLarge", err)
 	}
+}
+
+// FuzzToken: a token opens under the name it was made for, and no other does.
+func FuzzToken(f *testing.F) {
+	db := openMemory(f)
+	good, err := db.Token("grant token", []byte("what it says"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("grant token", good)
+	f.Add("session token", good)
+	f.Add("grant token", good[:len(good)-1])
+	f.Fuzz(func(t *testing.T, name string, token []byte) {
+		text, err := db.OpenToken(name, token)
+		right := name == "grant token" && bytes.Equal(token, good)
+		if right != (err == nil) || right && string(text) != "what it says" || err != nil && (!errors.Is(err, store.ErrDamaged) || text != nil) {
+			t.Fatalf("OpenToken of %x as %q = %q, %v", token, name, text, err)
+		}
+	})
+}
+
+// FuzzRecord: what is not the sealed record that was written at a key is no record
+// there, of any kind.
+func FuzzRecord(f *testing.F) {
+	e, err := bolt.OpenMemory()
+	if err != nil {
+		f.Fatal(err)
+	}
+	db := openOn(f, e)
+	put(f, db, "k/a", note{Text: "a"})
+	items, _, err := e.Get(f.Context(), "k/a")
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := bytes.Clone(items[0].Val)
+	f.Add("k/a", good)
+	f.Add("k/b", good)
+	f.Add("k/a", append([]byte{good[0], otherKind.Tag}, good[2:]...))
+	f.Add("k/a", good[:2])
+	f.Fuzz(func(t *testing.T, key string, sealed []byte) {
+		if len(key) > 500 || len(sealed) == 0 {
+			return
+		}
+		key = "k/" + strings.TrimPrefix(key, "k/")
+		if _, err := e.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: key, Val: sealed}}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []store.Kind[note]{noteKind, otherKind} {
+			var n *note
+			err := db.View(t.Context(), func(tx *store.Tx) (err error) {
+				n, err = store.Get(tx, kind, key)
+				return err
+			})
+			right := key == "k/a" && bytes.Equal(sealed, good) // remembered, it is a note whatever it is asked for as
+			if right && kind.Tag == otherKind.Tag {
+				continue
+			}
+			if right != (err == nil) || right && n.Text != "a" || err != nil && (!errors.Is(err, store.ErrDamaged) || n != nil) {
+				t.Fatalf("%x at %q as a %s = %v, %v", sealed, key, kind.Name, n, err)
+			}
+		}
+	})
 }
