@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/claviger/claviger/internal/attest"
 	"github.com/claviger/claviger/internal/attest/attesttest"
 )
@@ -108,6 +110,7 @@ func TestOtherCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, place := range []string{"certificate", "cabundle"} {
+			root := attesttest.NewRoot(t, now)
 			document := root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
 				if p[place] = der; place == "cabundle" {
 					p[place] = [][]byte{der}
@@ -130,6 +133,7 @@ func TestOtherCertificates(t *testing.T) {
 		t.Errorf("a timestamp that no clock shows: %v", err)
 	}
 	for _, e := range []int{1, 2, 65536} {
+		root := attesttest.NewRoot(t, now)
 		document := root.Document(now, &rsa.PublicKey{N: key.N, E: e}, nil)
 		if _, err := attest.Verify(document, root.Pool(), now); !errors.Is(err, attest.ErrNoKey) {
 			t.Errorf("an exponent of %d: %v", e, err)
@@ -205,6 +209,65 @@ func FuzzVerify(f *testing.F) {
 		d, err := attest.Verify(document, pool, now)
 		if (d == nil) == (err == nil) {
 			t.Fatalf("Verify = %v, %v", d, err)
+		}
+	})
+}
+
+// FuzzPayload: whatever a module signs, a document is refused or has an RSA key to
+// encrypt to and registers of known sizes.
+func FuzzPayload(f *testing.F) {
+	now := time.Now()
+	root := attesttest.NewRoot(f, now)
+	key := rsaKey(f, 2048)
+	for _, change := range []func(attesttest.Payload){
+		nil,
+		func(p attesttest.Payload) { p["pcrs"] = map[int][]byte{-1: {1}, 32: make([]byte, 64)} },
+		func(p attesttest.Payload) { p["nitrotpm_pcrs"] = map[int][]byte{4: make([]byte, 48)} },
+		func(p attesttest.Payload) { p["timestamp"] = uint64(1) << 63 },
+		func(p attesttest.Payload) { delete(p, "public_key") },
+	} {
+		var payload []byte
+		root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
+			if change != nil {
+				change(p)
+			}
+			delete(p, "certificate")
+			delete(p, "cabundle")
+			b, err := cbor.Marshal(p)
+			if err != nil {
+				f.Fatal(err)
+			}
+			payload = b
+		})
+		f.Add(payload)
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var claims map[string]any
+		if cbor.Unmarshal(payload, &claims) != nil {
+			return
+		}
+		root := attesttest.NewRoot(t, now)
+		document := root.Document(now, &key.PublicKey, func(p attesttest.Payload) {
+			for name, value := range claims {
+				if name != "certificate" && name != "cabundle" {
+					p[name] = value
+				}
+			}
+		})
+		d, err := attest.Verify(document, root.Pool(), now)
+		if (d == nil) == (err == nil) {
+			t.Fatalf("Verify = %v, %v", d, err)
+		}
+		if err != nil {
+			return
+		}
+		for name, value := range d.Measurements {
+			if n := len(value); n != 64 && n != 96 && n != 128 {
+				t.Fatalf("%s is %q", name, value)
+			}
+		}
+		if _, err := d.Encrypt([]byte("x")); err != nil || d.ModuleID == "" {
+			t.Fatalf("nothing can be encrypted for %q: %v", d.ModuleID, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -46,7 +47,7 @@ type idp struct {
 }
 
 // newIDP starts one whose certificate is for the given names, under a CA of its own.
-func newIDP(t *testing.T, names ...string) (i *idp, thumbprint string) {
+func newIDP(t testing.TB, names ...string) (i *idp, thumbprint string) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -78,7 +79,7 @@ func newIDP(t *testing.T, names ...string) (i *idp, thumbprint string) {
 	return i, hex.EncodeToString(sum[:])
 }
 
-func certificates(t *testing.T, names []string) (chain [][]byte, private any) {
+func certificates(t testing.TB, names []string) (chain [][]byte, private any) {
 	t.Helper()
 	make := func(template, parent *x509.Certificate, public, signer any) []byte {
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
@@ -109,7 +110,7 @@ func certificates(t *testing.T, names []string) (chain [][]byte, private any) {
 }
 
 // token signs good claims under a key id; edit changes them.
-func (i *idp) token(t *testing.T, id string, edit func(map[string]any)) string {
+func (i *idp) token(t testing.TB, id string, edit func(map[string]any)) string {
 	t.Helper()
 	now := time.Now().Unix()
 	c := map[string]any{"iss": i.URL, "sub": "app", "aud": "me", "iat": now, "exp": now + 600}
@@ -237,4 +238,63 @@ func TestTimes(t *testing.T) {
 	if _, err := v.Verify(t.Context(), p, i.token(t, "one", nil), time.Now().Add(601*time.Second)); !errors.As(err, &expired) {
 		t.Errorf("later: %v", err)
 	}
+}
+
+// FuzzVerify: of all tokens, the one that the provider signed is good, and what it
+// does not say is not believed.
+func FuzzVerify(f *testing.F) {
+	i, thumbprint := newIDP(f, "127.0.0.1")
+	p, v, now := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier(slog.New(slog.DiscardHandler)), time.Now()
+	good := i.token(f, "one", nil)
+	head, _, _ := strings.Cut(good, ".")
+	_, tail, _ := strings.Cut(good, ".")
+	f.Add(good)
+	f.Add("eyJhbGciOiJub25lIn0." + tail)
+	f.Add("eyJhbGciOiJIUzI1NiIsImtpZCI6Im9uZSJ9." + tail)
+	f.Add(head + ".e30." + tail)
+	f.Add(good + "=")
+	f.Fuzz(func(t *testing.T, token string) {
+		c, err := v.Verify(t.Context(), p, token, now)
+		if (token == good) != (err == nil) && strings.Join(strings.Fields(token), "") != good {
+			t.Fatalf("%q: %v, %v", token, c, err)
+		}
+		issuer, wrong := oidc.Issuer(token)
+		if err == nil && (wrong != nil || issuer != i.URL || c.Text("sub") != "app") {
+			t.Fatalf("%q is of %q: %v, %v", token, issuer, c, wrong)
+		}
+	})
+}
+
+// FuzzClaims: whatever a provider signs, what is accepted is in force, and says from
+// whom, for whom and about whom it is.
+func FuzzClaims(f *testing.F) {
+	i, thumbprint := newIDP(f, "127.0.0.1")
+	p, v, now := oidc.Provider{URL: i.URL, Thumbprints: []string{thumbprint}}, oidc.NewVerifier(slog.New(slog.DiscardHandler)), time.Unix(1.8e9, 0)
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: i.key}, (&jose.SignerOptions{}).WithHeader("kid", "one"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"iss":"ISSUER","sub":"app","aud":["me",7],"iat":1799999999,"exp":1800000600,"nbf":0}`))
+	f.Add([]byte(`{"iss":"ISSUER/","sub":"app","aud":"me","iat":1.8e9,"exp":1e300}`))
+	f.Add([]byte(`{"iss":7,"sub":{},"aud":[],"iat":"0","exp":null,"exp":1}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, claims []byte) {
+		signed, err := s.Sign(bytes.ReplaceAll(claims, []byte("ISSUER"), []byte(i.URL)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := v.Verify(t.Context(), p, token, now)
+		if err != nil {
+			return
+		}
+		expires, _ := c["exp"].(float64)
+		issued, ok := c["iat"].(float64)
+		if !(expires > 1.8e9) || !ok || issued > 1.8e9+60+1 || c.Text("sub") == "" || len(c.List("aud")) == 0 || strings.TrimSuffix(c.Text("iss"), "/") != i.URL {
+			t.Fatalf("%s is accepted as %v", claims, c)
+		}
+	})
 }
