@@ -71,6 +71,31 @@ func (r *Root) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})
 }
 
+// A Module signs documents, which its root vouches for.
+type Module struct {
+	key    *ecdsa.PrivateKey
+	leaf   []byte
+	bundle [][]byte
+}
+
+// Module makes a module whose certificates are valid now and for three hours.
+func (r *Root) Module(now time.Time) *Module {
+	r.t.Helper()
+	between, betweenCert := r.issue("between", r.cert, r.key, now.Add(-time.Minute), now.Add(12*time.Hour))
+	key, leaf := r.issue("module", betweenCert, between, now.Add(-time.Second), now.Add(3*time.Hour))
+	return &Module{key, leaf.Raw, [][]byte{r.cert.Raw, betweenCert.Raw}}
+}
+
+// Payload is what the module says of itself now, with a public key as SPKI and
+// registers PCR0 and PCR1.
+func (m *Module) Payload(now time.Time, spki []byte) Payload {
+	zero, one := make([]byte, 48), make([]byte, 48)
+	one[0] = 0xab
+	return Payload{"module_id": "i-1234567890abcdef0-enc0123456789abcdef", "timestamp": uint64(now.UnixMilli()), "digest": "SHA384",
+		"pcrs": map[int][]byte{0: one, 1: zero}, "certificate": m.leaf, "cabundle": m.bundle, "public_key": spki,
+		"user_data": nil, "nonce": nil}
+}
+
 // Document makes a document for a public key, made now and valid for three hours,
 // with registers PCR0 and PCR1. change may be nil.
 func (r *Root) Document(now time.Time, public *rsa.PublicKey, change func(Payload)) []byte {
@@ -79,35 +104,39 @@ func (r *Root) Document(now time.Time, public *rsa.PublicKey, change func(Payloa
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	between, betweenCert := r.issue("between", r.cert, r.key, now.Add(-time.Minute), now.Add(12*time.Hour))
-	key, leaf := r.issue("module", betweenCert, between, now.Add(-time.Second), now.Add(3*time.Hour))
-	zero, one := make([]byte, 48), make([]byte, 48)
-	one[0] = 0xab
-	p := Payload{"module_id": "i-1234567890abcdef0-enc0123456789abcdef", "timestamp": uint64(now.UnixMilli()), "digest": "SHA384",
-		"pcrs": map[int][]byte{0: one, 1: zero}, "certificate": leaf.Raw, "cabundle": [][]byte{r.cert.Raw, betweenCert.Raw}, "public_key": spki,
-		"user_data": nil, "nonce": nil}
+	m := r.Module(now)
+	p := m.Payload(now, spki)
 	if change != nil {
 		change(p)
 	}
-	return r.sign(p, key)
-}
-
-func (r *Root) sign(p Payload, key *ecdsa.PrivateKey) []byte {
-	encode := func(v any) []byte {
-		b, err := cbor.Marshal(v)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		return b
-	}
-	protected, payload := encode(map[int]int{1: -35}), encode(p)
-	digest := sha512.Sum384(encode([]any{"Signature1", protected, []byte{}, payload}))
-	a, b, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	text, err := cbor.Marshal(p)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	document, err := m.Sign(text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return document
+}
+
+// Sign makes a document of a payload, whatever it is.
+func (m *Module) Sign(payload []byte) ([]byte, error) {
+	protected, err := cbor.Marshal(map[int]int{1: -35})
+	if err != nil {
+		return nil, err
+	}
+	signed, err := cbor.Marshal([]any{"Signature1", protected, []byte{}, payload})
+	if err != nil {
+		return nil, err
+	}
+	digest := sha512.Sum384(signed)
+	a, b, err := ecdsa.Sign(rand.Reader, m.key, digest[:])
+	if err != nil {
+		return nil, err
 	}
 	signature := make([]byte, 96)
 	a.FillBytes(signature[:48])
 	b.FillBytes(signature[48:])
-	return encode([]any{protected, map[int]int{}, payload, signature})
+	return cbor.Marshal([]any{protected, map[int]int{}, payload, signature})
 }
