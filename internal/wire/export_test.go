@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"net/http/httptest"
+	"net/url"
 
 	"github.com/claviger/claviger/internal/iam"
 )
@@ -18,4 +19,13 @@ func Perform(f func()) error {
 	}}}
 	_, err := x.perform(nil)
 	return err
+}
+
+// DecodeQuery is readForm and decodeQuery, for the tests outside.
+var DecodeQuery = func(body, query string, in request) (url.Values, error) {
+	form, err := readForm(body, query)
+	if err == nil {
+		err = decodeQuery(form, in)
+	}
+	return form, err
 }

@@ -16,7 +16,7 @@ import (
 
 // A client sends raw requests to a server that holds a key, a user and more.
 type client struct {
-	t   *testing.T
+	t   testing.TB
 	srv *kmstest.Server
 }
 
