@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -296,6 +297,9 @@ func FuzzClaims(f *testing.F) {
 	f.Add([]byte(`{"iss":7,"sub":{},"aud":[],"iat":"0","exp":null,"exp":1}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, claims []byte) {
+		if !jsontext.Value(claims).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+			return // takes as long to sign, and says nothing
+		}
 		signed, err := s.Sign(bytes.ReplaceAll(claims, []byte("ISSUER"), []byte(i.URL)))
 		if err != nil {
 			t.Fatal(err)
