@@ -171,7 +171,9 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	printShares(stdout, shares)
+	if err := printShares(stdout, shares); err != nil {
+		return err
+	}
 	fmt.Fprintf(stdout, "restored into %s. Put the audit log that the store had in %s, then run claviger restore accept --data %s.\n",
 		*dir, server.AuditDir(*dir), *dir)
 	return nil

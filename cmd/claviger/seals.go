@@ -93,19 +93,23 @@ func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return err
 	}
-	printShares(stdout, s.Shares)
+	if err := errors.Join(printShares(stdout, s.Shares), s.Close()); err != nil {
+		return err
+	}
 	fmt.Fprintf(stdout, "made %s; the root user's credentials are in %s\n", d.dir, filepath.Join(d.dir, "root-credentials"))
-	return s.Close()
+	return nil
 }
 
 // printShares prints shares, which nobody can see again.
-func printShares(w io.Writer, shares []string) {
-	for _, s := range shares {
-		fmt.Fprintln(w, s)
+func printShares(w io.Writer, shares []string) error {
+	if len(shares) == 0 {
+		return nil
 	}
-	if len(shares) > 0 {
-		fmt.Fprintln(w, "Give each share to another person. They are not shown again.")
+	_, err := fmt.Fprintf(w, "%s\nGive each share to another person. They are not shown again.\n", strings.Join(shares, "\n"))
+	if err != nil {
+		err = fmt.Errorf("the shares could not be shown: remove the seal, and make it again: %w", err)
 	}
+	return err
 }
 
 // sealStatus lists the seals of a store.
@@ -164,7 +168,9 @@ func newSeal(command string, act func(context.Context, operate.Operator, string,
 			if err != nil {
 				return err
 			}
-			printShares(stdout, shares)
+			if err := printShares(stdout, shares); err != nil {
+				return err
+			}
 			fmt.Fprintf(stdout, "the seal %s opens the store\n", *name)
 			return nil
 		})

@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -124,8 +125,9 @@ func (v *verifier) checkpoint(r *Record, before Head) {
 	v.report.Signed = r.Claviger.Sequence
 }
 
-// CommittedSince returns the intents of the state changes that took effect after the
-// line anchor, in the order of the log, which must be whole and contain that line.
+// CommittedSince returns the state changes after the line anchor that took effect, or of
+// which nobody knows that they did not, in the order of the log, which must be whole and
+// contain that line.
 func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 	if _, err := Verify(dir, anchor); err != nil {
 		return nil, err
@@ -148,9 +150,12 @@ func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 			case r.Claviger.Sequence <= anchor.Sequence:
 			case r.Claviger.Phase == Intent:
 				open[r.RequestID] = r
-			case known && r.Claviger.Committed != nil && *r.Claviger.Committed:
-				r.Claviger.Sequence = intent.Claviger.Sequence // the outcome may know more of the resources
-				out = append(out, r)
+			case known && r.Claviger.Committed != nil:
+				delete(open, r.RequestID)
+				if *r.Claviger.Committed {
+					r.Claviger.Sequence = intent.Claviger.Sequence // the outcome may know more of the resources
+					out = append(out, r)
+				}
 			}
 			return nil
 		})
@@ -158,6 +163,7 @@ func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 			return nil, err
 		}
 	}
+	out = slices.AppendSeq(out, maps.Values(open))
 	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
 	return out, nil
 }

@@ -23,6 +23,7 @@ type replayed struct {
 	PermissionsBoundary string `json:"permissionsBoundary"`
 	AccessKeyID         string `json:"accessKeyId"`
 	Status              string `json:"status"`
+	Omitted             bool   `json:"omitted"` // they were too long for the record
 }
 
 // Replay makes a change again that the audit log tells of, in a store that came from a
@@ -30,8 +31,8 @@ type replayed struct {
 // for one about an identity or policy that is not there.
 func Replay(tx *store.Tx, r *audit.Record) (bool, error) {
 	var p replayed
-	if json.Unmarshal(r.RequestParameters, &p) != nil {
-		return false, nil // they were left out
+	if json.Unmarshal(r.RequestParameters, &p) != nil || p.Omitted {
+		return false, nil
 	}
 	switch r.EventName {
 	case "UpdateAccessKey", "DeleteAccessKey":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
@@ -26,17 +27,18 @@ type replayed struct {
 	TargetKeyID   string       `json:"targetKeyId"`
 	Tags          []kmsapi.Tag `json:"tags"`
 	TagKeys       []string     `json:"tagKeys"`
+	Omitted       bool         `json:"omitted"` // they were too long for the record
 }
 
 // Replay makes a change again that the audit log tells of, in a store that came from a
 // backup of before it: what takes permissions away, ends a key or its material, or says
 // who may use it. It reports false for a change that it cannot make again, and for one
 // about a key, grant or alias that is not there.
-func (s *Service) Replay(tx *store.Tx, r *audit.Record) (bool, error) {
+func (s *Service) Replay(tx *store.Tx, r *audit.Record, now time.Time) (bool, error) {
 	var p replayed
 	if len(r.RequestParameters) > 0 {
-		if err := json.Unmarshal(r.RequestParameters, &p, json.MatchCaseInsensitiveNames(true)); err != nil {
-			return false, nil // they were left out
+		if err := json.Unmarshal(r.RequestParameters, &p, json.MatchCaseInsensitiveNames(true)); err != nil || p.Omitted {
+			return false, nil
 		}
 	}
 	switch r.EventName {
@@ -52,7 +54,7 @@ func (s *Service) Replay(tx *store.Tx, r *audit.Record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if done, err := s.replayKey(tx, r, &p, k); err != nil || !done {
+	if done, err := s.replayKey(tx, r, &p, k, now); err != nil || !done {
 		return false, err
 	}
 	return true, putKey(tx, k)
@@ -69,7 +71,7 @@ func keyOf(tx *store.Tx, r *audit.Record) (*Key, error) {
 	return nil, store.ErrNotFound
 }
 
-func (s *Service) replayKey(tx *store.Tx, r *audit.Record, p *replayed, k *Key) (done bool, err error) {
+func (s *Service) replayKey(tx *store.Tx, r *audit.Record, p *replayed, k *Key, now time.Time) (done bool, err error) {
 	pending := k.State == kmsapi.KeyStatePendingDeletion || k.State == kmsapi.KeyStatePendingReplicaDeletion
 	switch r.EventName {
 	case "DisableKey":
@@ -85,9 +87,12 @@ func (s *Service) replayKey(tx *store.Tx, r *audit.Record, p *replayed, k *Key) 
 			k.State, k.Window = kmsapi.KeyStatePendingReplicaDeletion, days
 			return true, nil
 		}
-		return true, k.scheduleDeletion(tx, days, r.EventTime)
+		return true, k.replan(tx, days, now)
 	case "DeleteKey": // the waiting period had ended
-		return true, k.scheduleDeletion(tx, 0, r.EventTime)
+		return true, k.replan(tx, minWindow, now)
+	case "CancelKeyDeletion":
+		tx.Delete(dueKey(deletionDue, k, k.Deletion))
+		k.State, k.Deletion, k.Window = kmsapi.KeyStateDisabled, time.Time{}, 0
 	case "PutKeyPolicy":
 		doc, err := policy.Parse([]byte(p.Policy))
 		if err != nil || policy.Validate(doc, policy.Key) != nil || iam.ResolvePrincipals(tx, doc, arn.Partition(k.Region), false) != nil {
@@ -110,6 +115,14 @@ func (s *Service) replayKey(tx *store.Tx, r *audit.Record, p *replayed, k *Key) 
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// replan begins a waiting period anew: who restores a store is to have the time to look.
+func (k *Key) replan(tx *store.Tx, days int32, now time.Time) error {
+	if !k.Deletion.IsZero() {
+		tx.Delete(dueKey(deletionDue, k, k.Deletion))
+	}
+	return k.scheduleDeletion(tx, days, now)
 }
 
 // replayGrantEnd ends a grant that is there still.

@@ -83,7 +83,7 @@ type New struct {
 	// Take puts what the seal needs in its place, once it is in use. What an earlier
 	// seal had there is gone then.
 	Take func() error
-	// Drop forgets it.
+	// Drop forgets a seal that nothing uses.
 	Drop func() error
 }
 
@@ -96,7 +96,11 @@ func (o Options) Create(replace bool) (*New, error) {
 		if _, err := os.Lstat(o.KeyFile); !replace && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("seal: %s is there already", o.KeyFile)
 		}
-		next := o.KeyFile + ".next"
+		place, err := filepath.EvalSymlinks(o.KeyFile) // the key may be elsewhere
+		if err != nil {
+			place = o.KeyFile
+		}
+		next := place + ".next"
 		if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a replacement that was not finished
 			return nil, fmt.Errorf("seal: %w", err)
 		}
@@ -105,10 +109,13 @@ func (o Options) Create(replace bool) (*New, error) {
 			return nil, err
 		}
 		take := func() error {
-			f.path = o.KeyFile
-			return errors.Join(os.Rename(next, o.KeyFile), durable.SyncDir(filepath.Dir(next)))
+			if err := os.Rename(next, place); err != nil {
+				return err
+			}
+			f.path = place
+			return durable.SyncDir(filepath.Dir(next))
 		}
-		return &New{Seal: f, Take: take, Drop: func() error { return os.Remove(next) }}, nil
+		return &New{Seal: f, Take: take, Drop: func() error { return os.Remove(f.path) }}, nil
 	case "shamir":
 		s, shares, err := NewShamir(o.Shares, o.Threshold)
 		return &New{s, shares, nothing, nothing}, err

@@ -19,7 +19,7 @@ import (
 
 // ErrWrongKey reports that this seal did not wrap what it was given, or that it
 // was damaged.
-var ErrWrongKey = errors.New("seal: the root key does not open this store")
+var ErrWrongKey = errors.New("seal: the root key does not open this store: it is another one's, or the passphrase or share is not the right one")
 
 const rootKeySize = 32
 

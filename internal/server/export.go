@@ -38,20 +38,24 @@ type exported struct {
 // aliases, key stores.
 func (s *Server) Export(ctx context.Context, w io.Writer) error {
 	return s.operated("Export", nil, func() error {
-		if err := writeLine(w, exported{Export: exportFormat, Created: time.Now().UTC().Truncate(time.Second)}); err != nil {
+		return s.spooled(w, func(w io.Writer) error { return s.dump(ctx, w) })
+	})
+}
+
+func (s *Server) dump(ctx context.Context, w io.Writer) error {
+	if err := writeLine(w, exported{Export: exportFormat, Created: time.Now().UTC().Truncate(time.Second)}); err != nil {
+		return err
+	}
+	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
+	return s.DB.Dump(ctx, tags, func(p store.Plain) error {
+		p, keep, err := kms.Portable(p)
+		if err == nil {
+			p, err = iam.Portable(p)
+		}
+		if err != nil || !keep {
 			return err
 		}
-		tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
-		return s.DB.Dump(ctx, tags, func(p store.Plain) error {
-			p, keep, err := kms.Portable(p)
-			if err == nil {
-				p, err = iam.Portable(p)
-			}
-			if err != nil || !keep {
-				return err
-			}
-			return writeLine(w, exported{Key: p.Key, Kind: p.Tag, Value: p.Value})
-		})
+		return writeLine(w, exported{Key: p.Key, Kind: p.Tag, Value: p.Value})
 	})
 }
 

@@ -32,6 +32,7 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if err := durable.MakeDir(c.Dir); err != nil {
 		return o, fmt.Errorf("server: %w", err)
 	}
+	_, statErr := os.Lstat(storePath(c.Dir))
 	engine, err := bolt.Open(storePath(c.Dir))
 	if err != nil {
 		return o, err
@@ -47,6 +48,9 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	}
 	if err != nil && o.DB == nil {
 		err = errors.Join(err, engine.Close())
+		if statErr != nil { // it was made just now
+			err = errors.Join(err, os.Remove(storePath(c.Dir)))
+		}
 	}
 	return o, err
 }
@@ -100,9 +104,10 @@ func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Opti
 	return err
 }
 
-// open opens a store there is, with a seal that can, or with shares.
-func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) error {
+// open opens a store there is, with the first seal that can, or else with shares.
+func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) (err error) {
 	var seals []store.Seal
+	var failed error // why a seal cannot be tried
 	shares := false
 	for _, option := range c.seals() {
 		if option.Kind == "shamir" {
@@ -111,23 +116,28 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 		}
 		s, err := option.Open()
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
+			continue
 		}
 		defer seal.Forget(s)
 		seals = append(seals, s)
 	}
-	if shares && len(seals) == 0 {
+	if shares && (len(seals) == 0 || store.Opens(ctx, e, seals...) != nil) {
 		if c.Unseal == nil {
-			return errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal")
+			return errors.Join(failed, errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal"))
 		}
 		s, err := c.Unseal(ctx, slots)
 		if err != nil {
 			return err
 		}
 		defer seal.Forget(s)
-		seals = append(seals, s)
+		seals = []store.Seal{s}
 	}
-	var err error
-	o.DB, err = store.Open(ctx, e, seals...)
-	return err
+	if len(seals) == 0 {
+		return failed
+	}
+	if o.DB, err = store.Open(ctx, e, seals...); err != nil {
+		return errors.Join(failed, err)
+	}
+	return nil
 }

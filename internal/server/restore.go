@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +28,33 @@ func (s *Server) Backup(ctx context.Context, w io.Writer, since *store.BackupInf
 		what["since"] = since.ID
 	}
 	return s.operated("Backup", what, func() error {
-		_, err := s.DB.Backup(ctx, w, since)
-		return err
+		return s.spooled(w, func(w io.Writer) error {
+			_, err := s.DB.Backup(ctx, w, since)
+			return err
+		})
 	})
+}
+
+// spooled has write write to a file without a name first: whoever takes it may be slow,
+// and a long reading would make the store's writers wait.
+func (s *Server) spooled(w io.Writer, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(s.dir, "spool.*") // mode 0600; in memory: in the system's place
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	if err := errors.Join(write(buffered), buffered.Flush()); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return err
 }
 
 // VerifyBackup reads a backup to its end, and says what is in it.
@@ -197,8 +222,8 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		return r, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
 			"if it is lost, say --without-audit-log", c.logDir())
 	}
-	service := kms.New(o.DB, c.KMS)
-	again, err := plan(ctx, o.DB, service, since, &r)
+	do := replayer{kms.New(o.DB, c.KMS), time.Now().UTC()}
+	again, err := do.plan(ctx, o.DB, since, &r)
 	if err != nil {
 		return r, err
 	}
@@ -207,7 +232,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	}
 	for _, record := range again {
 		err := o.Update(ctx, func(tx *store.Tx) error {
-			if _, err := replay(tx, service, &record); err != nil {
+			if _, err := do.replay(tx, &record); err != nil {
 				return err
 			}
 			return store.ReplayedThrough(tx, record.Claviger.Sequence)
@@ -223,13 +248,13 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 var errPlanned = errors.New("server: planned")
 
 // plan sorts the changes, without making any, and returns those to be made again.
-func plan(ctx context.Context, db *store.DB, service *kms.Service, since []audit.Record, r *Recovery) (again []audit.Record, err error) {
+func (do replayer) plan(ctx context.Context, db *store.DB, since []audit.Record, r *Recovery) (again []audit.Record, err error) {
 	err = db.Update(ctx, func(tx *store.Tx) error {
 		for _, record := range since {
 			if record.Claviger.Sequence <= r.Restored.Through {
 				continue
 			}
-			done, err := replay(tx, service, &record)
+			done, err := do.replay(tx, &record)
 			change := changeOf(&record)
 			switch {
 			case err != nil:
@@ -251,11 +276,17 @@ func plan(ctx context.Context, db *store.DB, service *kms.Service, since []audit
 	return again, err
 }
 
+// A replayer makes changes again.
+type replayer struct {
+	kms *kms.Service
+	now time.Time // what is planned anew is planned from here
+}
+
 // replay makes one change again, if that can be done.
-func replay(tx *store.Tx, service *kms.Service, r *audit.Record) (bool, error) {
+func (do replayer) replay(tx *store.Tx, r *audit.Record) (bool, error) {
 	switch r.EventSource {
 	case "kms.amazonaws.com":
-		return service.Replay(tx, r)
+		return do.kms.Replay(tx, r, do.now)
 	case "iam.amazonaws.com":
 		return iam.Replay(tx, r)
 	default:

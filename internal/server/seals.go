@@ -60,7 +60,14 @@ func (s *Server) asked(slot store.Slot) string {
 // are nowhere else.
 func (s *Server) AddSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
 	return s.newSeal(ctx, "AddSeal", name, o, func(n *seal.New) error {
-		return errors.Join(s.DB.AddSlot(ctx, name, n), n.Take())
+		if err := n.Take(); err != nil { // before anything needs it
+			return errors.Join(err, n.Drop())
+		}
+		err := s.DB.AddSlot(ctx, name, n)
+		if err != nil && !errors.Is(err, store.ErrUnknown) {
+			err = errors.Join(err, n.Drop())
+		}
+		return err
 	}, false)
 }
 
@@ -73,11 +80,14 @@ func (s *Server) RotateSeal(ctx context.Context, name string, o seal.Options) (s
 	return s.newSeal(ctx, "RotateSeal", name, o, func(n *seal.New) error { return s.DB.ReplaceSlot(ctx, name, n, n.Take) }, true)
 }
 
+// One seal is changed at a time.
 func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options, use func(*seal.New) error, replace bool) (shares []string, err error) {
 	if name == "" || strings.ContainsAny(name, "\x00\n\t ") || len(name) > 64 {
 		return nil, errors.New("server: a seal's name has up to 64 characters and no blanks")
 	}
 	o = s.place(o)
+	s.changeMu.Lock()
+	defer s.changeMu.Unlock()
 	err = s.operated(event, map[string]string{"name": name, "kind": o.Kind}, func() error {
 		n, err := o.Create(replace)
 		if err != nil {
@@ -85,7 +95,7 @@ func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options
 		}
 		defer seal.Forget(n)
 		if err := use(n); err != nil {
-			return errors.Join(err, n.Drop())
+			return err
 		}
 		shares = n.Shares
 		s.started(o)
@@ -112,6 +122,9 @@ func (s *Server) rotates(ctx context.Context, name string, o seal.Options) error
 		if slot.Name != name {
 			continue
 		}
+		if slot.Kind == "shamir" {
+			return fmt.Errorf("server: shares are not replaced while nobody has the new ones: add a seal of another name, try its shares, then remove %q", name)
+		}
 		if slot.Kind != o.Kind {
 			return fmt.Errorf("server: the seal %q is of the kind %s: a seal is rotated to one of its kind; add one of another kind, then remove this one", name, slot.Kind)
 		}
@@ -132,6 +145,8 @@ func (s *Server) rotates(ctx context.Context, name string, o seal.Options) error
 
 // RemoveSeal ends that the seal of that name opens the store. The last one stays.
 func (s *Server) RemoveSeal(ctx context.Context, name string) error {
+	s.changeMu.Lock()
+	defer s.changeMu.Unlock()
 	return s.operated("RemoveSeal", map[string]string{"name": name}, func() error { return s.DB.RemoveSlot(ctx, name) })
 }
 

@@ -79,12 +79,14 @@ type Server struct {
 	// store is new and its seal is "shamir".
 	Shares []string
 
-	handler *wire.Server
-	sealsMu sync.Mutex     // guards seals
-	seals   []seal.Options // that it was started with, or that were made since
-	place   func(seal.Options) seal.Options
-	logger  *slog.Logger
-	copies  []*ship.Copier
+	handler  *wire.Server
+	changeMu sync.Mutex     // held while a seal is changed
+	sealsMu  sync.Mutex     // guards seals
+	seals    []seal.Options // that it was started with, or that were made since
+	place    func(seal.Options) seal.Options
+	dir      string // empty: in memory
+	logger   *slog.Logger
+	copies   []*ship.Copier
 }
 
 // Open opens or initialises what c names. The Server must be closed.
@@ -119,7 +121,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, logger: c.Logger, copies: c.AuditCopies}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, dir: c.Dir, logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, Regions: c.KMS.Regions, Logger: c.Logger})

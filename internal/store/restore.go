@@ -76,7 +76,7 @@ func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sea
 	if err != nil {
 		return err
 	}
-	e.Protect(hash)
+	e.Protect(hash, true)
 	for i, b := range backups {
 		if err := b.restore(ctx, e, i > 0); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (b *Backup) follows(before []*Backup) error {
 	if len(before) == 0 {
 		return fmt.Errorf("%w: it adds to the backup %s, which must come before it", ErrBackup, b.Info.Since)
 	}
-	if p := before[len(before)-1].Info; b.Info.Since != p.ID || b.Info.Deployment != p.Deployment || b.Info.Epoch != p.Epoch {
+	if p := before[len(before)-1].Info; b.Info.Since != p.ID || b.Info.SinceHead != p.Head || b.Info.Deployment != p.Deployment || b.Info.Epoch != p.Epoch {
 		return fmt.Errorf("%w: the backup %s does not add to %s", ErrBackup, b.Info.ID, p.ID)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -36,6 +37,15 @@ var (
 
 const probeSize = 64 << 10 // bytes
 
+const (
+	// checkAtOpen is how large a file is checked before it is used, in bytes.
+	checkAtOpen = 256 << 20
+	// mapped is how much of the memory's addresses the file gets at once: while it fits,
+	// a commit never waits for readers.
+	mapped = 1 << 30
+	growth = 512 << 10 // by how much the file grows, in bytes
+)
+
 // An Engine is a store.Engine in one file.
 type Engine struct {
 	db      *bbolt.DB
@@ -49,6 +59,7 @@ type Engine struct {
 	commitMu sync.Mutex // held by the one writer that commits for all; guards what follows
 	watchers []func(store.Rev, []store.Item)
 	hash     store.Hash // nil: there is no digest
+	begin    bool       // there was no digest before
 	mapped   uintptr    // where the file is in memory
 	broken   bool       // a sync failed: what is on disk is not known, so nothing more is written
 	failing  error      // why the last commit, which left nothing behind, failed
@@ -93,6 +104,9 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 		}
 		return f, err
 	}
+	if runtime.GOOS != "windows" { // where the file would be as large
+		options.InitialMmapSize = mapped
+	}
 	options.Timeout, options.FreelistType = 100*time.Millisecond, bbolt.FreelistMapType
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -112,6 +126,7 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 	case err != nil:
 		return nil, err
 	}
+	e.db.AllocSize = growth
 	if err := e.prepare(); err != nil {
 		return nil, errors.Join(err, e.db.Close())
 	}
@@ -124,7 +139,11 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 func (e *Engine) prepare() error {
 	isNew := false
 	err := e.view(func(tx *bbolt.Tx) error {
-		if _, err := e.meta(tx); err != nil {
+		m, err := e.meta(tx)
+		if err == nil && tx.Size() <= checkAtOpen { // before bbolt follows anything: a cycle would end the process
+			err = check(e.file, m, func(_, _, _ []byte) error { return nil })
+		}
+		if err != nil {
 			return e.damage(err)
 		}
 		records, meta := tx.Bucket(recordBucket), tx.Bucket(metaBucket)

@@ -72,6 +72,11 @@ func check(file io.ReaderAt, m meta, item func(bucket, key, value []byte) error)
 	if m.end > math.MaxInt32 || m.pageSize < 512 || m.pageSize > 1<<16 {
 		return errors.New("a meta page says what cannot be")
 	}
+	if m.end > 0 {
+		if _, err := file.ReadAt(make([]byte, 1), int64(m.end)*int64(m.pageSize)-1); err != nil {
+			return errors.New("the file is shorter than it should be")
+		}
+	}
 	c := &checker{file: file, meta: m, seen: make([]uint64, m.end/64+1), item: item}
 	if err := errors.Join(c.take(0, 0), c.take(1, 0)); err != nil { // the metas
 		return err

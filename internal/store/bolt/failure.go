@@ -49,6 +49,14 @@ func (e *Engine) Err() error {
 // probe writes something of some size, which a file system that is full refuses,
 // and removes it. commitMu is held.
 func (e *Engine) probe() {
+	if e.damaged.Load() {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e.failing = e.damage(p)
+		}
+	}()
 	for _, scratch := range [][]byte{make([]byte, probeSize), nil} {
 		e.failing = e.db.Update(func(tx *bbolt.Tx) error {
 			if scratch == nil {

@@ -14,11 +14,12 @@ import (
 	"github.com/claviger/claviger/internal/store"
 )
 
-// Protect makes the engine keep a digest from the next commit on.
-func (e *Engine) Protect(hash store.Hash) {
+// Protect makes the engine keep a digest from the next commit on; begin says that
+// there was none before.
+func (e *Engine) Protect(hash store.Hash, begin bool) {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
-	e.hash = hash
+	e.hash, e.begin = hash, begin
 }
 
 // Verify reads the whole file, as of one instant, and checks its structure and its
@@ -112,13 +113,16 @@ func hashed(hash store.Hash, key string, stored []byte) store.Digest {
 	return hash(key, store.Rev(binary.BigEndian.Uint64(stored)), stored[8:])
 }
 
-// digest is that of the last commit. If it was made without one, all records are read.
+// digest is that of the last commit. If none was kept before, all records are read.
 func (e *Engine) digest(tx *bbolt.Tx) (sum store.Digest, err error) {
 	if e.hash == nil {
 		return sum, nil
 	}
 	if v := tx.Bucket(metaBucket).Get(digestKey); len(v) == len(sum)*8 {
 		return readDigest(v), nil
+	}
+	if !e.begin {
+		return sum, e.damage("the digest is missing")
 	}
 	sum = e.hash(headName, store.Rev(e.head.Load()), nil)
 	err = tx.Bucket(recordBucket).ForEach(func(k, v []byte) error {
@@ -147,6 +151,7 @@ func (e *Engine) finish(tx *bbolt.Tx, sum store.Digest, rev store.Rev) error {
 	for _, word := range sum {
 		v = binary.BigEndian.AppendUint64(v, word)
 	}
+	e.begin = false
 	return meta.Put(digestKey, v)
 }
 
