@@ -111,7 +111,7 @@ func verifyBackup(_ context.Context, args []string, stdout, stderr io.Writer) er
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	var c server.Config
+	c := server.Config{Unseal: readShares(stderr)}
 	var err error
 	if c.Seals, err = seals.options(); err != nil {
 		return err
@@ -145,7 +145,7 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if *dir == "" || len(inputs) == 0 {
 		return errors.New("restore needs --data DIR and --input FILE")
 	}
-	c := server.Config{Dir: *dir}
+	c := server.Config{Dir: *dir, Unseal: readShares(stderr)}
 	var err error
 	if c.Seals, err = seals.options(); err != nil {
 		return err

@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/claviger/claviger/internal/operate"
+	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/store"
 )
 
 // A dataDir is the flags of a command about a data directory: which, and how its
@@ -41,7 +44,7 @@ func (d *dataDir) config(stderr io.Writer) (c server.Config, err error) {
 	if d.dir == "" {
 		return c, errors.New("the command needs --data DIR")
 	}
-	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, Account: d.account, Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, Account: d.account, Logger: slog.New(slog.NewTextHandler(stderr, nil)), Unseal: readShares(stderr)}
 	c.Seals, err = d.seals.options()
 	return c, err
 }
@@ -209,6 +212,32 @@ func removeSeal(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintf(stdout, "the seal %s opens the store no more\n", *name)
 		return nil
 	})
+}
+
+// readShares reads shares from standard input, for a command that opens a store or a
+// backup itself.
+func readShares(stderr io.Writer) func(context.Context, []store.Slot) (seal.Seal, error) {
+	return func(_ context.Context, slots []store.Slot) (seal.Seal, error) {
+		fmt.Fprintln(stderr, "Shares, one a line:")
+		var given []seal.Share
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if strings.TrimSpace(lines.Text()) == "" {
+				continue
+			}
+			share, err := seal.ParseShare(lines.Text())
+			if err != nil {
+				return nil, err
+			}
+			i := slices.IndexFunc(slots, func(s store.Slot) bool { return share.Opens(s.Wrapped) })
+			if i < 0 {
+				return nil, errors.New("the share is of another set: it does not open this store")
+			}
+			if given = append(given, share); len(given) == seal.Needs(slots[i].Wrapped) {
+				return seal.Combine(given)
+			}
+		}
+		return nil, errors.New("there are too few shares to open the store")
+	}
 }
 
 // unseal gives shares, one on each line of standard input, to a sealed server.

@@ -177,7 +177,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		if desk, err = operate.Open(c.Dir); err != nil {
 			return errors.Join(err, closeAll(listeners))
 		}
-		defer desk.Close()
+		defer desk.Close() // once more does no harm
 		c.Unseal = func(ctx context.Context, slots []store.Slot) (seal.Seal, error) {
 			fmt.Fprintln(stderr, "claviger: sealed; give shares with claviger unseal --data", c.Dir)
 			return desk.Unseal(ctx, slots)
@@ -216,6 +216,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	wg.Wait()
 	end()
 	work.Wait()
+	if desk != nil { // a command may be reading still
+		served = errors.Join(served, desk.Close())
+	}
 	return errors.Join(served, s.Close())
 }
 

@@ -88,6 +88,9 @@ func (l *Log) Checkpoint() error {
 	l.mu.Lock()
 	l.signed = head.Sequence
 	l.mu.Unlock()
+	if l.config.Signed != nil {
+		l.config.Signed()
+	}
 	return durable.Replace(filepath.Join(l.config.Dir, checkpointFile), []byte(e.Claviger.Checkpoint))
 }
 

@@ -52,6 +52,8 @@ type Config struct {
 	// Signer signs checkpoints, and Verifier checks them. Nil: there are none.
 	Signer   note.Signer
 	Verifier note.Verifier
+	// Signed is told when the end of the log was signed. Nil ignores it.
+	Signed func()
 	// Copy is given all lines, each with its newline, after they were written. It must
 	// neither keep them nor wait. Nil ignores them.
 	Copy func(lines []byte)
@@ -295,8 +297,13 @@ func (l *Log) flush() {
 
 	if l.size > 0 && l.size+int64(len(lines)) > SegmentSize {
 		full := l.file
-		l.fail(full.Truncate(l.size)) // gives back what was reserved
-		l.fail(full.Sync())           // so that syncing the current file is always enough
+		_ = full.Truncate(l.size) // gives back what was reserved, if it may
+		err := full.Sync()        // so that syncing the current file is always enough
+		if durable.Refused(err) {
+			l.drop(err)
+			return
+		}
+		l.fail(err)
 		if l.broken == nil {
 			if err := l.openSegment(l.segment + 1); err != nil {
 				l.drop(err)

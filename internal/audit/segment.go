@@ -47,10 +47,11 @@ func endOf(path string, anchor Head) (head Head, known, whole int64, err error) 
 		line []byte
 	}
 	var last, before end
-	broken := false
+	first, broken := true, false
 	err = eachLine(path, func(line []byte) error {
 		next := Head{last.Sequence + 1, hashOf(line)}
-		if last.line == nil {
+		if first {
+			first = false
 			var r Record
 			broken = json.Unmarshal(line, &r) != nil
 			next.Sequence = r.Claviger.Sequence

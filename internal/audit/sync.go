@@ -69,6 +69,12 @@ func (l *Log) syncThrough(sequence uint64) error {
 		l.fail(err)
 		return l.broken
 	}
+	l.fileMu.Lock()
+	broken = l.broken // the system tells of a failure once, and may have told somebody else
+	l.fileMu.Unlock()
+	if broken != nil {
+		return broken
+	}
 	l.onDisk(written)
 	return nil
 }

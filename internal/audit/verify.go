@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -49,10 +50,21 @@ func Verify(dir string, anchor Head, keys ...note.Verifier) (r Report, err error
 		return r, errors.New("audit: there is no log in " + dir)
 	}
 	v := verifier{report: &r, anchor: anchor, anchored: anchor.Sequence == 0, keys: keys}
-	for _, path := range segments {
-		v.file, v.line = filepath.Base(path), 0
+	for i, path := range segments {
+		v.file, v.line, v.size = filepath.Base(path), 0, 0
 		if err := eachLine(path, v.next); err != nil {
-			return r, err
+			return r, &ChainError{v.file, v.line + 1, err.Error()}
+		}
+		if info, err := os.Stat(path); i < len(segments)-1 && (err != nil || info.Size() != v.size) {
+			v.problem(v.line+1, "there is something without an end behind the last line")
+		}
+	}
+	for _, key := range keys {
+		signed, err := (&Config{Dir: dir, Verifier: key}).signedBefore()
+		if err != nil {
+			v.problem(v.line, "the file checkpoint beside the log is not signed by its key")
+		} else if signed.Sequence > r.Sequence {
+			v.problem(v.line, fmt.Sprintf("the log ends before line %d, which was signed", signed.Sequence))
 		}
 	}
 	if !v.anchored && r.Sequence < anchor.Sequence {
@@ -71,6 +83,7 @@ type verifier struct {
 	keys     []note.Verifier
 	file     string
 	line     int
+	size     int64
 }
 
 func (v *verifier) problem(line int, msg string) {
@@ -81,6 +94,7 @@ func (v *verifier) problem(line int, msg string) {
 
 func (v *verifier) next(line []byte) error {
 	v.line++
+	v.size += int64(len(line)) + 1
 	var r Record
 	if err := json.Unmarshal(line, &r); err != nil {
 		v.problem(v.line, "is not an audit record: it was changed")

@@ -19,7 +19,7 @@ const (
 	requestTime   = 30 * time.Second
 	idleTime      = 2 * time.Minute
 	drainTime     = 20 * time.Second
-	streams       = 100 // requests at once on one HTTP/2 connection
+	streams       = 32 // requests at once on one HTTP/2 connection
 	pingAfter     = 30 * time.Second
 	uploadBuffer  = 1 << 20 // bytes that one HTTP/2 connection may send ahead
 	requestBuffer = 256 << 10
@@ -62,6 +62,11 @@ func Serve(ctx context.Context, listeners []net.Listener, handlers []http.Handle
 		wg.Go(func() { failed[i] = hs.Shutdown(drain) })
 	}
 	wg.Wait()
+	for i, hs := range servers { // who has not finished by now is a stranger, or hopeless
+		if errors.Is(failed[i], context.DeadlineExceeded) {
+			failed[i] = hs.Close()
+		}
+	}
 	for range waiting {
 		<-done // http.ErrServerClosed
 	}

@@ -50,6 +50,18 @@ func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx
 	return err
 }
 
+// Anchor makes the store take up how far the log reaches on disk, without any change.
+func Anchor(ctx context.Context, db *store.DB, synced func() audit.Head) error {
+	return db.Update(ctx, func(tx *store.Tx) error {
+		put := func() error {
+			head := synced()
+			return store.Put(tx, anchorKind, anchorKey, (*anchor)(&head))
+		}
+		tx.AtCommit(put) // in the order of all commits
+		return put()
+	})
+}
+
 // An anchor is a place in the audit log that the store remembers.
 type anchor audit.Head
 

@@ -47,6 +47,9 @@ func (s *Service) watchClock(ctx context.Context, now time.Time, elapsed time.Du
 			c.Held, c.Now = true, now
 			s.config.Logger.Error("the clock jumped, or the server was away for more than a day: nothing is deleted until somebody says claviger clock accept", "before", c.Seen, "now", now)
 		}
+		if c.Held {
+			c.Seen = c.Seen.Add(elapsed) // what has passed for sure
+		}
 		right = !c.Held
 		if right {
 			c.Seen = now

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/claviger/claviger/internal/durable"
 )
@@ -109,6 +110,11 @@ func (o Options) Create(replace bool) (*New, error) {
 			return nil, err
 		}
 		take := func() error {
+			if _, err := os.Lstat(place); err == nil { // older backups need what is replaced
+				if err := os.Link(place, place+"."+time.Now().UTC().Format("20060102T150405.000Z")); err != nil {
+					return err
+				}
+			}
 			if err := os.Rename(next, place); err != nil {
 				return err
 			}

@@ -55,7 +55,13 @@ func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	if c.AcceptAuditLoss {
 		on.Anchor, on.Verifier = audit.Head{}, nil
 	}
-	log, err := audit.Open(on)
+	var log *audit.Log
+	on.Signed = func() {
+		if err := iam.Anchor(context.WithoutCancel(ctx), db, log.Synced); err != nil && db.Err() == nil {
+			c.Logger.Warn("the store does not take up how far the audit log reaches", "err", err)
+		}
+	}
+	log, err = audit.Open(on)
 	if err != nil {
 		return nil, err
 	}

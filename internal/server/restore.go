@@ -63,7 +63,7 @@ func VerifyBackup(r io.Reader, c Config) (info store.BackupInfo, records, values
 	if err != nil {
 		return info, 0, 0, err
 	}
-	seals, err := openSeals(c.seals())
+	seals, err := openSeals(c, b.Info.Slots)
 	if err != nil {
 		return info, 0, 0, err
 	}
@@ -72,9 +72,13 @@ func VerifyBackup(r io.Reader, c Config) (info store.BackupInfo, records, values
 	return b.Info, records, values, err
 }
 
-func openSeals(options []seal.Options) (seals []seal.Seal, err error) {
-	for _, o := range options {
-		s, err := o.Open()
+func openSeals(c Config, slots []store.Slot) (seals []seal.Seal, err error) {
+	for _, o := range c.seals() {
+		open := o.Open
+		if o.Kind == "shamir" && c.Unseal != nil {
+			open = func() (seal.Seal, error) { return c.Unseal(context.Background(), slots) }
+		}
+		s, err := open()
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +113,7 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		}
 		read = append(read, b)
 	}
-	seals, err := openSeals(c.seals())
+	seals, err := openSeals(c, read[0].Info.Slots)
 	if err != nil {
 		return nil, err
 	}

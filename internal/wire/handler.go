@@ -133,12 +133,7 @@ const onlyKMS = "This is a VPC endpoint of KMS: other services are not reached t
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
 	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String(), through: through}
 	if r.ContentLength < 0 || r.ContentLength > smallBody {
-		done, err := s.strangers.Body(r)
-		if err != nil {
-			x.unreadable(err)
-			return
-		}
-		defer done()
+		defer s.strangers.Body(w, r)()
 	}
 	var err error
 	if x.body, err = readBody(w, r); err != nil {
