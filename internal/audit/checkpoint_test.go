@@ -136,6 +136,9 @@ func TestLogShorterThanItsCheckpoint(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Join(lines[:8], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Verify(dir, Head{}, k.verifier); err == nil || !strings.Contains(err.Error(), "ends before line 14, which was signed") {
+		t.Errorf("Verify of a log that was cut = %v", err)
+	}
 	if _, err := openSigned(t, dir, k); err == nil || !strings.Contains(err.Error(), "before line 14, which was signed") {
 		t.Errorf("a log that was cut opens: %v", err)
 	}
@@ -153,4 +156,31 @@ func FuzzOpenCheckpoint(f *testing.F) {
 			t.Errorf("%q passes for %v", other, h)
 		}
 	})
+}
+
+// A first line that is damaged does not take good ones with it: what was on the disk is
+// refused as it is.
+func TestDamagedFirstLine(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	add(t, l, 9)
+	head := l.Head()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, segmentName(1))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(text[:50])
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Dir: dir, Anchor: head}); err == nil || !strings.Contains(err.Error(), "is damaged") {
+		t.Errorf("Open = %v", err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, text) {
+		t.Errorf("the file was changed: %v", err)
+	}
 }

@@ -119,20 +119,7 @@ func TestAcceptRestore(t *testing.T) {
 	since := i.key("alias/since")
 	i.end()
 
-	c := server.Config{Dir: restored, Account: "111122223333"}
-	if err := os.CopyFS(server.AuditDir(restored), os.DirFS(server.AuditDir(dir))); err != nil {
-		t.Fatal(err)
-	}
-	root, err := os.ReadFile(filepath.Join(dir, "root.key"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(restored, "root.key"), root, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Restore(ctx, c, []io.Reader{bytes.NewReader(text.Bytes())}, nil); err != nil {
-		t.Fatal(err)
-	}
+	c := restoredFrom(t, dir, restored, text.Bytes())
 	r, err := server.AcceptRestore(ctx, c, 0, false)
 	if !errors.Is(err, server.ErrNotAccepted) {
 		t.Fatalf("AcceptRestore = %v, want ErrNotAccepted", err)
@@ -196,5 +183,63 @@ func TestAcceptRestore(t *testing.T) {
 	}
 	if _, err := i.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String("role")}); err == nil {
 		t.Error("a deleted role is back")
+	}
+}
+
+// restoredFrom restores a backup of a directory into another one, with the audit log
+// and the root key.
+func restoredFrom(t *testing.T, dir, restored string, backup []byte) server.Config {
+	t.Helper()
+	c := server.Config{Dir: restored, Account: "111122223333"}
+	if err := os.CopyFS(server.AuditDir(restored), os.DirFS(server.AuditDir(dir))); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.ReadFile(filepath.Join(dir, "root.key"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(restored, "root.key"), root, 0o600)
+	}
+	if err == nil {
+		_, err = server.Restore(t.Context(), c, []io.Reader{bytes.NewReader(backup)}, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// The power went after a change was acknowledged and before its outcome was on the disk:
+// it is made again, since nobody knows that it did not happen. A deletion that was
+// cancelled stays so.
+func TestAcceptRestoreWithoutOutcomes(t *testing.T) {
+	ctx, dir, restored := t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "restored")
+	i := install(t, dir)
+	disabled, kept := i.key("alias/disabled"), i.key("alias/kept")
+	var text bytes.Buffer
+	if err := i.s.Backup(ctx, &text, nil); err != nil {
+		t.Fatal(err)
+	}
+	must[*kms.ScheduleKeyDeletionOutput](t)(i.kms.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &kept, PendingWindowInDays: aws.Int32(7)}))
+	must[*kms.CancelKeyDeletionOutput](t)(i.kms.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: &kept}))
+	must[*kms.DisableKeyOutput](t)(i.kms.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &disabled}))
+	i.end()
+	c := restoredFrom(t, dir, restored, text.Bytes())
+	path := filepath.Join(server.AuditDir(restored), "audit-000001.jsonl")
+	log, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome := bytes.LastIndexByte(log[:bytes.LastIndex(log, []byte(`"committed":true`))], '\n') + 1
+	if err := errors.Join(os.WriteFile(path, log[:outcome], 0o600), os.Remove(filepath.Join(server.AuditDir(restored), "checkpoint"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.AcceptRestore(ctx, c, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	i = install(t, restored)
+	defer i.end()
+	for _, id := range []string{disabled, kept} {
+		if k := must[*kms.DescribeKeyOutput](t)(i.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id})); k.KeyMetadata.KeyState != "Disabled" {
+			t.Errorf("the key is %s", k.KeyMetadata.KeyState)
+		}
 	}
 }

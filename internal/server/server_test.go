@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/claviger/claviger/internal/audit"
@@ -180,4 +181,21 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	stop()
 	<-done
 	closeServer(t, s)
+}
+
+// Two rotations at once leave one key that opens the store.
+func TestConcurrentRotations(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, server.Config{Dir: dir})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := s.RotateSeal(t.Context(), "file", seal.Options{Kind: "file"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	closeServer(t, s)
+	closeServer(t, mustOpen(t, server.Config{Dir: dir}))
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -151,6 +152,30 @@ func TestRecordsTakenOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := e.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "a"}}}); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	mustNotOpenWith(t, store.ErrDamaged, path, s)
+}
+
+// A header that passes for format 1, which had neither tag nor digest, does not open the
+// store: what its seals wrap says that it is of a later one.
+func TestHeaderOfAnEarlierFormat(t *testing.T) {
+	path, s := filepath.Join(t.TempDir(), "store.db"), newKeySeal("one")
+	mustOpenWith(t, path, s).Close()
+	e, err := bolt.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment, slots, err := store.Slots(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := json.Marshal(map[string]any{"Format": 1, "Deployment": deployment, "Seal": "one", "StoreKey": slots[0].Wrapped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "!header", Val: old}}}); err != nil {
 		t.Fatal(err)
 	}
 	e.Close()
