@@ -56,7 +56,7 @@ FUZZJOBS := 2
 fuzz:
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' cmd internal kmstest tools | sed 's|^\(.*\)/[^/]*:func \(.*\)|./\1 \2|' | sort | \
 	  xargs -P $(FUZZJOBS) -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s -parallel 1 $$0 2>&1) && \
-	    done=$$(echo "$$out" | grep execs: | tail -n 1) && test -n "$$done" && echo "$$0 $$1 $$done" || { echo "$$0 $$1"; echo "$$out"; exit 255; }'
+	    done=$$(echo "$$out" | grep "fuzz: elapsed" | tail -n 1) && test -n "$$done" && echo "$$0 $$1 $$done" || { echo "$$0 $$1"; echo "$$out"; exit 255; }'
 
 fuzz-long:
 	$(MAKE) fuzz FUZZTIME=10m
