@@ -32,7 +32,7 @@ var arrows = map[string]string{
 	"internal/model/orgapi":      "model",
 	"internal/model/stsapi":      "model",
 	"internal/oidc":              "",
-	"internal/operate":           "seal server store",
+	"internal/operate":           "durable seal server store",
 	"internal/org":               "arn authz iam model model/orgapi policy store",
 	"internal/policy":            "arn",
 	"internal/seal":              "durable",

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/harden"

@@ -24,11 +24,35 @@ type Strangers struct {
 	checks chan struct{}
 
 	mu     sync.Mutex // guards bodies
-	bodies []*upload  // the oldest first
+	bodies []*Upload  // the oldest first
 }
 
-// An upload is a long body that is being read.
-type upload struct{ stop func() }
+// An Upload is a long body by a stranger. A nil one is anybody else's body.
+type Upload struct {
+	all     *Strangers
+	stop    func()
+	arrived bool // guarded by all.mu
+}
+
+// Arrived notes that the body was read: nobody stops it any more.
+func (u *Upload) Arrived() {
+	if u == nil {
+		return
+	}
+	u.all.mu.Lock()
+	defer u.all.mu.Unlock()
+	u.arrived = true
+}
+
+// Done gives the place back.
+func (u *Upload) Done() {
+	if u == nil {
+		return
+	}
+	u.all.mu.Lock()
+	defer u.all.mu.Unlock()
+	u.all.bodies = slices.DeleteFunc(u.all.bodies, func(o *Upload) bool { return o == u })
+}
 
 // NewStrangers makes the bounds.
 func NewStrangers() *Strangers {
@@ -39,26 +63,26 @@ func NewStrangers() *Strangers {
 // when that is known.
 func (s *Strangers) Check(r *http.Request) (done func(), err error) { return enter(r, s.checks) }
 
-// Body lets a long body be read, and returns what to call when it is not needed any
-// more. When there are too many, the one that has taken longest is read no further: who
-// sends slowly on purpose keeps nobody else out.
-func (s *Strangers) Body(w http.ResponseWriter, r *http.Request) (done func()) {
+// Body lets a long body be read. When there are too many, the one that has been arriving
+// longest is read no further: who sends slowly on purpose keeps nobody else out. ErrBusy: all
+// of them have arrived, and wait to be looked at.
+func (s *Strangers) Body(w http.ResponseWriter, r *http.Request) (*Upload, error) {
 	if Proven(r) {
-		return nothing
+		return nil, nil
 	}
-	u := &upload{func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) }}
+	u := &Upload{all: s, stop: func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) }}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.bodies) == strangerBodies {
-		s.bodies[0].stop()
-		s.bodies = s.bodies[1:]
+	if len(s.bodies) >= strangerBodies {
+		i := slices.IndexFunc(s.bodies, func(o *Upload) bool { return !o.arrived })
+		if i < 0 {
+			return nil, ErrBusy
+		}
+		s.bodies[i].stop()
+		s.bodies = slices.Delete(s.bodies, i, i+1)
 	}
 	s.bodies = append(s.bodies, u)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.bodies = slices.DeleteFunc(s.bodies, func(o *upload) bool { return o == u })
-	}
+	return u, nil
 }
 
 func nothing() {}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/claviger/claviger/internal/durable"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -21,10 +22,9 @@ import (
 // A Desk answers the commands for one data directory: sealed at first, then with an
 // Operator. It is safe for concurrent use.
 type Desk struct {
-	http     *http.Server
-	listener net.Listener
-	done     func() error
-	served   sync.WaitGroup
+	http   *http.Server
+	done   func() error
+	served sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
 	operator Operator
@@ -35,7 +35,7 @@ type Desk struct {
 
 // Open makes the socket of a data directory and answers on it until Close.
 func Open(dir string) (*Desk, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("operate: %w", err)
 	}
 	path, done, err := socketPath(dir)
@@ -53,7 +53,7 @@ func Open(dir string) (*Desk, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("operate: %w", err), done())
 	}
-	d := &Desk{listener: l, done: done, opened: make(chan *seal.Shamir, 1)}
+	d := &Desk{done: done, opened: make(chan *seal.Shamir, 1)}
 	d.http = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
 	d.served.Go(func() { _ = d.http.Serve(l) }) // until Close
 	return d, nil
@@ -139,14 +139,7 @@ func (d *Desk) Unseal(ctx context.Context, slots []store.Slot) (seal.Seal, error
 	}
 }
 
-// Progress is how many shares there are, and how many it takes; zero if none are
-// wanted.
-func (d *Desk) Progress() Progress {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.progress()
-}
-
+// progress is called with mu held. It is zero if no shares are wanted.
 func (d *Desk) progress() (p Progress) {
 	for _, s := range d.slots {
 		p = Progress{len(d.shares), seal.Needs(s.Wrapped)}

@@ -88,8 +88,7 @@ func perform(ctx context.Context, o Operator, name string, in order) (r result, 
 	return r, err
 }
 
-// streams are the things whose answer may be longer than fits into memory. An answer
-// that does not end as it should is broken off.
+// streams are the things whose answer may be longer than fits into memory.
 var streams = map[string]func(context.Context, Operator, order, io.Writer) error{
 	"backup": func(ctx context.Context, o Operator, in order, w io.Writer) error { return o.Backup(ctx, w, in.Since) },
 	"export": func(ctx context.Context, o Operator, _ order, w io.Writer) error { return o.Export(ctx, w) },

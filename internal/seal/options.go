@@ -81,8 +81,8 @@ func secretLine(path string) ([]byte, error) {
 type New struct {
 	Seal
 	Shares []string // of a shamir seal; they are nowhere else
-	// Take puts what the seal needs in its place, once it is in use. What an earlier
-	// seal had there is gone then.
+	// Take puts what the seal needs in its place. A key file that was there is kept
+	// beside it, under a name with the time.
 	Take func() error
 	// Drop forgets a seal that nothing uses.
 	Drop func() error

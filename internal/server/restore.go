@@ -140,7 +140,7 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		err = n.Take()
 	}
 	if err == nil {
-		err = errors.Join(os.Rename(unfinished, storePath(c.Dir)), durable.SyncDir(c.Dir))
+		err = os.Rename(unfinished, storePath(c.Dir))
 	}
 	if err != nil {
 		_ = os.Remove(unfinished)
@@ -149,7 +149,7 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		}
 		return nil, err
 	}
-	return shares, nil
+	return shares, durable.SyncDir(c.Dir) // from here on the store needs its key
 }
 
 func restoreInto(ctx context.Context, path string, backups []*store.Backup, seals []store.Seal, sealed store.Seal) error {

@@ -59,6 +59,8 @@ func (s *Server) asked(slot store.Slot) string {
 // AddSeal lets a further seal open the store. Shares are those of a shamir seal, which
 // are nowhere else.
 func (s *Server) AddSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
+	s.changeMu.Lock()
+	defer s.changeMu.Unlock()
 	return s.newSeal(ctx, "AddSeal", name, o, func(n *seal.New) error {
 		if err := n.Take(); err != nil { // before anything needs it
 			return errors.Join(err, n.Drop())
@@ -74,20 +76,21 @@ func (s *Server) AddSeal(ctx context.Context, name string, o seal.Options) (shar
 // RotateSeal puts a seal with a new root key in place of the one of that name. What
 // was sealed with the old one, as older backups are, still needs that.
 func (s *Server) RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error) {
+	s.changeMu.Lock()
+	defer s.changeMu.Unlock()
 	if err := s.rotates(ctx, name, s.place(o)); err != nil {
 		return nil, err
 	}
 	return s.newSeal(ctx, "RotateSeal", name, o, func(n *seal.New) error { return s.DB.ReplaceSlot(ctx, name, n, n.Take) }, true)
 }
 
-// One seal is changed at a time.
+// newSeal makes a seal and has use put it in its place. changeMu is held: one seal is
+// changed at a time.
 func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options, use func(*seal.New) error, replace bool) (shares []string, err error) {
 	if name == "" || strings.ContainsAny(name, "\x00\n\t ") || len(name) > 64 {
 		return nil, errors.New("server: a seal's name has up to 64 characters and no blanks")
 	}
 	o = s.place(o)
-	s.changeMu.Lock()
-	defer s.changeMu.Unlock()
 	err = s.operated(event, map[string]string{"name": name, "kind": o.Kind}, func() error {
 		n, err := o.Create(replace)
 		if err != nil {

@@ -220,7 +220,7 @@ func ReadBackup(r io.Reader) (*Backup, error) {
 // unwrap opens the store key with one of the seals.
 func (b *Backup) unwrap(seals []Seal) (key []byte, err error) {
 	h := header{Format: Format, Slots: b.Info.Slots}
-	if key, err = h.unwrap(seals); err == nil {
+	if key, _, err = h.unwrap(seals); err == nil {
 		b.aead, err = material.NewAEAD(key)
 	}
 	if err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,10 +52,11 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	}
 	empty := err != nil
 	var key []byte
+	by := seals[0] // the seal that opens it
 	if empty {
-		h, key, err = newHeader(seals[0])
+		h, key, err = newHeader(by)
 	} else {
-		key, err = h.unwrap(seals)
+		key, by, err = h.unwrap(seals)
 	}
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	case empty:
 		err = h.write(ctx, e, db.aead, 0)
 	case h.Format < Format:
-		err = h.migrate(ctx, e, db, seals, rev)
+		err = h.migrate(ctx, e, db, by, rev)
 	default:
 		err = h.genuine(db.aead)
 	}
@@ -91,10 +91,9 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	return db, err
 }
 
-// migrate brings a store of format 1 to this one.
-func (h *header) migrate(ctx context.Context, e Engine, db *DB, seals []Seal, rev Rev) error {
-	i := slices.IndexFunc(seals, func(s Seal) bool { return s.Kind() == h.Seal }) // it has opened it
-	slots, err := db.withSlot(nil, h.Seal, seals[i])
+// migrate brings a store of format 1, which the seal by has opened, to this one.
+func (h *header) migrate(ctx context.Context, e Engine, db *DB, by Seal, rev Rev) error {
+	slots, err := db.withSlot(nil, h.Seal, by)
 	if err != nil {
 		return err
 	}

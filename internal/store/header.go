@@ -85,8 +85,8 @@ func (h *header) slots() []Slot {
 	return h.Slots
 }
 
-// unwrap opens the store key with the first of the seals that can.
-func (h *header) unwrap(seals []Seal) ([]byte, error) {
+// unwrap opens the store key with the first of the seals that can, and says which.
+func (h *header) unwrap(seals []Seal) (key []byte, by Seal, err error) {
 	var failed error
 	for _, s := range seals {
 		for _, slot := range h.slots() {
@@ -95,15 +95,16 @@ func (h *header) unwrap(seals []Seal) ([]byte, error) {
 			}
 			key, err := s.Unwrap(slot.Wrapped)
 			if err == nil {
-				return h.bare(key)
+				key, err = h.bare(key)
+				return key, s, err
 			}
 			failed = errors.Join(failed, err)
 		}
 	}
 	if failed != nil {
-		return nil, failed
+		return nil, nil, failed
 	}
-	return nil, fmt.Errorf("the store has the seals %s, and was to be opened with %s: %w", kinds(h.slots(), func(s Slot) string { return s.Kind }), kinds(seals, Seal.Kind), ErrSeal)
+	return nil, nil, fmt.Errorf("the store has the seals %s, and was to be opened with %s: %w", kinds(h.slots(), func(s Slot) string { return s.Kind }), kinds(seals, Seal.Kind), ErrSeal)
 }
 
 // wrapVersion stands before the store key where a seal wraps it, since format 2.
@@ -215,7 +216,7 @@ func Opens(ctx context.Context, e Engine, seals ...Seal) error {
 	if err != nil {
 		return err
 	}
-	key, err := h.unwrap(seals)
+	key, _, err := h.unwrap(seals)
 	clear(key)
 	return err
 }

@@ -132,14 +132,20 @@ const onlyKMS = "This is a VPC endpoint of KMS: other services are not reached t
 // answer.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
 	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String(), through: through}
-	if r.ContentLength < 0 || r.ContentLength > smallBody {
-		defer s.strangers.Body(w, r)()
-	}
+	var upload *front.Upload
 	var err error
-	if x.body, err = readBody(w, r); err != nil {
+	if r.ContentLength < 0 || r.ContentLength > smallBody {
+		upload, err = s.strangers.Body(w, r)
+	}
+	defer upload.Done()
+	if err == nil {
+		x.body, err = readBody(w, r)
+	}
+	if err != nil {
 		x.unreadable(err)
 		return
 	}
+	upload.Arrived()
 	credential, region, err := s.identify(x)
 	if err == nil {
 		err = s.run(x, credential, region)

@@ -40,10 +40,10 @@ const probeSize = 64 << 10 // bytes
 const (
 	// checkAtOpen is how large a file is checked before it is used, in bytes.
 	checkAtOpen = 256 << 20
-	// mapped is how much of the memory's addresses the file gets at once: while it fits,
-	// a commit never waits for readers.
-	mapped = 1 << 30
-	growth = 512 << 10 // by how much the file grows, in bytes
+	// mapping is how much of the memory's addresses the file gets at once, in bytes: while
+	// it fits, a commit never waits for readers.
+	mapping = 1 << 30
+	growth  = 512 << 10 // by how much the file grows, in bytes
 )
 
 // An Engine is a store.Engine in one file.
@@ -105,7 +105,7 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 		return f, err
 	}
 	if runtime.GOOS != "windows" { // where the file would be as large
-		options.InitialMmapSize = mapped
+		options.InitialMmapSize = mapping
 	}
 	options.Timeout, options.FreelistType = 100*time.Millisecond, bbolt.FreelistMapType
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -322,11 +322,12 @@ func refused(err error) bool {
 }
 
 // unlock lets the file's pages, which are sealed, be evicted when the process locks its
-// memory. Whenever the file has grown it is somewhere else. commitMu is held.
+// memory: all that are mapped, also those that are to come. A file that has outgrown its
+// mapping is somewhere else. commitMu is held.
 func (e *Engine) unlock() {
 	if at := e.db.Info().Data; at != e.mapped {
 		e.mapped = at
-		harden.Unlock(at, uintptr(e.Size()))
+		harden.Unlock(at, uintptr(max(mapping, e.Size())))
 	}
 }
 
