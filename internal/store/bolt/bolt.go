@@ -111,7 +111,7 @@ func open(path string, options bbolt.Options) (e *Engine, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.Join(e.damage(p), e.file.Close()) // the lock goes with it
+			err = errors.Join(e.damage(p), release(e.file))
 		}
 		if err != nil {
 			e, err = nil, fmt.Errorf("open %s: %w", path, err)

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,4 +52,36 @@ func FuzzCheck(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file whose free list bbolt cannot load is refused as damaged, and is not left locked.
+func TestDamagedFreeList(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	e, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := int64(os.Getpagesize())
+	for id := range int64(2) {
+		m, err := readMeta(bytes.NewReader(text), id, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[int64(m.freelist)*page+8] ^= 1 // what kind of page it is
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := Open(path); !errors.Is(err, store.ErrDamaged) {
+			t.Fatalf("refused with %v", err)
+		}
+	}
 }

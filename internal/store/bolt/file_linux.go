@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,4 +14,10 @@ func namelessFile(name string) (*os.File, error) {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// release closes a file that bbolt has locked and perhaps mapped. As long as the mapping
+// is there, closing alone leaves it locked.
+func release(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }

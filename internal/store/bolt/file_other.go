@@ -12,3 +12,6 @@ func namelessFile(name string) (*os.File, error) {
 	}
 	return f, os.Remove(f.Name())
 }
+
+// release closes a file that bbolt has locked.
+func release(f *os.File) error { return f.Close() }
