@@ -36,7 +36,7 @@ func writeNew(path string, write func(io.Writer) error) error {
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Link(f.Name(), path)
+		err = durable.Name(f.Name(), path)
 	}
 	if err == nil {
 		err = durable.SyncDir(filepath.Dir(path))
@@ -152,11 +152,11 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	}
 	var anew *seal.Options
 	if given(f, "new-seal") {
-		options, err := sealed.options()
+		one, err := sealed.one()
 		if err != nil {
 			return err
 		}
-		anew = &options[0]
+		anew = &one
 	}
 	var readers []io.Reader
 	for _, name := range inputs {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 // sealFlags are the flags that say which seals there are, and what they need.
 type sealFlags struct {
+	prefix         string // of their names
 	kinds          string
 	keyFile        string
 	passphraseFile string
@@ -33,6 +33,7 @@ type sealFlags struct {
 
 // register adds the flags, with a prefix where there are others of the same kind.
 func (o *sealFlags) register(f *flag.FlagSet, prefix string) {
+	o.prefix = prefix
 	name := func(s string) string { return prefix + "seal" + s }
 	f.StringVar(&o.kinds, name(""), "file", "what holds the root key: "+strings.Join(seal.Kinds, ", ")+"; several, with commas between, are tried in turn")
 	f.StringVar(&o.keyFile, name("-key-file"), "", "file: where the root key is (default DIR/root.key)")
@@ -64,17 +65,17 @@ func (o *sealFlags) options() (out []seal.Options, err error) {
 		case "file":
 			s.KeyFile, err = absolute(o.keyFile)
 		case "passphrase":
-			s.PassphraseFile, err = needed(o.passphraseFile, "--seal-passphrase-file")
+			s.PassphraseFile, err = o.needed(o.passphraseFile, "passphrase-file")
 		case "pkcs11":
 			s.Module, s.Token, s.Key = o.module, o.token, o.key
-			s.PINFile, err = needed(o.pinFile, "--seal-pkcs11-pin-file")
+			s.PINFile, err = o.needed(o.pinFile, "pkcs11-pin-file")
 		case "tpm2":
 			s.TPM2.Device = o.device
 			s.TPM2.PCRs, err = numbers(o.pcrs)
 		case "awskms":
 			s.AWSKMS = seal.AWSKMSConfig{Key: o.awsKey, Region: o.awsRegion, Endpoint: o.awsEndpoint, Profile: o.awsProfile, CA: o.awsCA}
 			if o.awsKey == "" {
-				err = errors.New("the seal awskms needs --seal-awskms-key")
+				_, err = o.needed("", "awskms-key")
 			}
 		case "shamir":
 		default:
@@ -88,6 +89,18 @@ func (o *sealFlags) options() (out []seal.Options, err error) {
 	return out, nil
 }
 
+// one is the seal, of which there may be only one.
+func (o *sealFlags) one() (seal.Options, error) {
+	options, err := o.options()
+	if err == nil && len(options) > 1 {
+		err = fmt.Errorf("--%sseal %s: name one seal here", o.prefix, o.kinds)
+	}
+	if err != nil {
+		return seal.Options{}, err
+	}
+	return options[0], nil
+}
+
 // absolute is a path that means the same in another process.
 func absolute(path string) (string, error) {
 	if path == "" {
@@ -97,9 +110,9 @@ func absolute(path string) (string, error) {
 }
 
 // needed is a path that must be given.
-func needed(path, name string) (string, error) {
+func (o *sealFlags) needed(path, name string) (string, error) {
 	if path == "" {
-		return "", fmt.Errorf("the seal needs %s", name)
+		return "", fmt.Errorf("the seal needs --%sseal-%s", o.prefix, name)
 	}
 	return absolute(path)
 }

@@ -44,7 +44,7 @@ func (d *dataDir) config(stderr io.Writer) (c server.Config, err error) {
 	if d.dir == "" {
 		return c, errors.New("the command needs --data DIR")
 	}
-	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, Account: d.account, Logger: slog.New(slog.NewTextHandler(stderr, nil)), Unseal: readShares(stderr)}
+	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, NewAccount: d.account, Logger: slog.New(slog.NewTextHandler(stderr, nil)), Unseal: readShares(stderr)}
 	c.Seals, err = d.seals.options()
 	return c, err
 }
@@ -62,13 +62,11 @@ func (d *dataDir) operator(ctx context.Context, stderr io.Writer, command func(o
 	if !errors.Is(err, operate.ErrNotServed) {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(d.dir, "store.db")); err != nil {
-		return fmt.Errorf("%s is not a data directory: %w", d.dir, err)
-	}
 	c, err := d.config(stderr)
 	if err != nil {
 		return err
 	}
+	c.Existing = true
 	s, err := server.Open(ctx, c)
 	if err != nil {
 		return err
@@ -174,26 +172,26 @@ func newSeal(command string, act func(context.Context, operate.Operator, string,
 			if err := printShares(stdout, shares); err != nil {
 				return err
 			}
-			fmt.Fprintf(stdout, "the seal %s opens the store\n", *name)
+			fmt.Fprintf(stdout, "the seal %s opens the store; from now on, name it and what it needs with the flags --seal… of claviger serve\n", *name)
 			return nil
 		})
 	}
 }
 
 func addSeal(ctx context.Context, o operate.Operator, name string, f *sealFlags) ([]string, error) {
-	options, err := f.options()
+	options, err := f.one()
 	if err != nil {
 		return nil, err
 	}
-	return o.AddSeal(ctx, name, options[0])
+	return o.AddSeal(ctx, name, options)
 }
 
 func rotateSeal(ctx context.Context, o operate.Operator, name string, f *sealFlags) ([]string, error) {
-	options, err := f.options()
+	options, err := f.one()
 	if err != nil {
 		return nil, err
 	}
-	return o.RotateSeal(ctx, name, options[0])
+	return o.RotateSeal(ctx, name, options)
 }
 
 // removeSeal ends that a seal opens the store.
@@ -202,14 +200,15 @@ func removeSeal(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	var d dataDir
 	d.register(f)
 	name := f.String("name", "", "which seal")
+	force := f.Bool("force", false, "remove it even if no other seal is known to open the store")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	return d.operator(ctx, stderr, func(o operate.Operator) error {
-		if err := o.RemoveSeal(ctx, *name); err != nil {
+		if err := o.RemoveSeal(ctx, *name, *force); err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "the seal %s opens the store no more\n", *name)
+		fmt.Fprintf(stdout, "the seal %s opens the store no more; backups from before still open with it: keep what it needs as long as they are\n", *name)
 		return nil
 	})
 }
@@ -219,7 +218,7 @@ func removeSeal(ctx context.Context, args []string, stdout, stderr io.Writer) er
 func readShares(stderr io.Writer) func(context.Context, []store.Slot) (seal.Seal, error) {
 	return func(_ context.Context, slots []store.Slot) (seal.Seal, error) {
 		fmt.Fprintln(stderr, "Shares, one a line:")
-		var given []seal.Share
+		given := map[string][]seal.Share{} // by the slot that they are of
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 			if strings.TrimSpace(lines.Text()) == "" {
 				continue
@@ -232,8 +231,10 @@ func readShares(stderr io.Writer) func(context.Context, []store.Slot) (seal.Seal
 			if i < 0 {
 				return nil, errors.New("the share is of another set: it does not open this store")
 			}
-			if given = append(given, share); len(given) == seal.Needs(slots[i].Wrapped) {
-				return seal.Combine(given)
+			slot := slots[i]
+			given[slot.Name] = append(given[slot.Name], share)
+			if len(given[slot.Name]) == seal.Needs(slot.Wrapped) {
+				return seal.Combine(given[slot.Name])
 			}
 		}
 		return nil, errors.New("there are too few shares to open the store")
@@ -253,19 +254,26 @@ func unseal(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	}
 	defer client.Close()
 	fmt.Fprintln(stderr, "Shares, one a line, then the end of the input:")
+	var refused error
+	taken := false
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if strings.TrimSpace(lines.Text()) == "" {
 			continue
 		}
 		p, err := client.Unseal(ctx, lines.Text())
-		if err != nil {
-			return err
+		if err != nil { // one share is bad, perhaps not the next
+			refused = errors.Join(refused, err)
+			continue
 		}
+		taken = true
 		fmt.Fprintf(stdout, "%d of %d shares\n", p.Given, p.Needed)
 		if p.Given == p.Needed {
 			fmt.Fprintln(stdout, "the store is open")
 			return nil
 		}
 	}
-	return nil
+	if !taken && refused == nil {
+		return errors.New("no share was given; the server stays sealed")
+	}
+	return refused
 }

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -151,8 +149,8 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(o.data, "store.db")); err == nil && !o.dev && !given(f, "account") {
-		c.Account = "" // whichever it was made with
+	if !given(f, "account") {
+		c.Account, c.NewAccount = "", c.Account
 	}
 	// What lives long is small and what a request leaves is garbage: collecting
 	// less often costs some tens of megabytes and saves a tenth of a request.

@@ -25,7 +25,20 @@ func Refused(err error) bool {
 // Create writes a new file, readable by its owner alone. It fails with
 // fs.ErrExist if there is one of that name.
 func Create(path string, text []byte) error {
-	return write(path, text, os.Link)
+	return write(path, text, Name)
+}
+
+// Name gives a file its name, which no other file may have: fs.ErrExist. SyncDir makes
+// that durable. The old name may stay.
+func Name(old, path string) error {
+	err := os.Link(old, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, statErr := os.Lstat(path); statErr == nil {
+		return &os.LinkError{Op: "name", Old: old, New: path, Err: fs.ErrExist}
+	}
+	return os.Rename(old, path) // the file system has no links, as FAT
 }
 
 // Replace writes a file, readable by its owner alone, in place of any of that name.

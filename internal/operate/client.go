@@ -93,8 +93,8 @@ func (c *Client) RotateSeal(ctx context.Context, name string, o seal.Options) ([
 }
 
 // RemoveSeal ends that a seal opens the store.
-func (c *Client) RemoveSeal(ctx context.Context, name string) error {
-	_, err := c.send(ctx, "seals/remove", order{Name: name})
+func (c *Client) RemoveSeal(ctx context.Context, name string, force bool) error {
+	_, err := c.send(ctx, "seals/remove", order{Name: name, Force: force})
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,8 +29,8 @@ type Desk struct {
 
 	mu       sync.Mutex // guards what follows
 	operator Operator
-	slots    []store.Slot // what the shares are to open; nil: none are wanted
-	shares   []seal.Share
+	slots    []store.Slot            // what the shares are to open; nil: none are wanted
+	shares   map[string][]seal.Share // by the name of the slot that they are of
 	opened   chan *seal.Shamir
 }
 
@@ -53,7 +54,7 @@ func Open(dir string) (*Desk, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("operate: %w", err), done())
 	}
-	d := &Desk{done: done, opened: make(chan *seal.Shamir, 1)}
+	d := &Desk{done: done, shares: map[string][]seal.Share{}, opened: make(chan *seal.Shamir, 1)}
 	d.http = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
 	d.served.Go(func() { _ = d.http.Serve(l) }) // until Close
 	return d, nil
@@ -77,7 +78,10 @@ func (d *Desk) Close() error {
 func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	d.mu.Lock()
-	o := d.operator
+	o, closed := d.operator, errOpening
+	if d.slots != nil {
+		closed = ErrSealed
+	}
 	d.mu.Unlock()
 	var in order
 	err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, maxRequest), &in)
@@ -87,10 +91,10 @@ func (d *Desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "unseal":
 		out.Progress, err = d.unseal(in.Name)
 	case o == nil && streams[name] != nil:
-		stream(w, func(io.Writer) error { return ErrSealed })
+		stream(w, func(io.Writer) error { return closed })
 		return
 	case o == nil:
-		err = ErrSealed
+		err = closed
 	case streams[name] != nil:
 		stream(w, func(w io.Writer) error { return streams[name](r.Context(), o, in, w) })
 		return
@@ -139,14 +143,6 @@ func (d *Desk) Unseal(ctx context.Context, slots []store.Slot) (seal.Seal, error
 	}
 }
 
-// progress is called with mu held. It is zero if no shares are wanted.
-func (d *Desk) progress() (p Progress) {
-	for _, s := range d.slots {
-		p = Progress{len(d.shares), seal.Needs(s.Wrapped)}
-	}
-	return p
-}
-
 // unseal takes a share. Once there are enough they are put together and forgotten.
 func (d *Desk) unseal(text string) (Progress, error) {
 	d.mu.Lock()
@@ -156,30 +152,23 @@ func (d *Desk) unseal(text string) (Progress, error) {
 	}
 	share, err := seal.ParseShare(text)
 	if err != nil {
-		return d.progress(), err
+		return Progress{}, err
 	}
-	var slot *store.Slot
-	for i := range d.slots {
-		if share.Opens(d.slots[i].Wrapped) {
-			slot = &d.slots[i]
-		}
+	i := slices.IndexFunc(d.slots, func(s store.Slot) bool { return share.Opens(s.Wrapped) })
+	if i < 0 {
+		return Progress{}, errors.New("operate: the share is of another set: it does not open this store")
 	}
-	if slot == nil {
-		return d.progress(), errors.New("operate: the share is of another set: it does not open this store")
+	slot := d.slots[i]
+	p := Progress{len(d.shares[slot.Name]), seal.Needs(slot.Wrapped)}
+	if slices.ContainsFunc(d.shares[slot.Name], func(s seal.Share) bool { return s.Number() == share.Number() }) {
+		return p, fmt.Errorf("operate: share %d was given already", share.Number())
 	}
-	for _, s := range d.shares {
-		if s.Number() == share.Number() {
-			return d.progress(), fmt.Errorf("operate: share %d was given already", share.Number())
-		}
-	}
-	d.shares = append(d.shares, share)
-	p := Progress{len(d.shares), seal.Needs(slot.Wrapped)}
-	if p.Given < p.Needed {
+	d.shares[slot.Name] = append(d.shares[slot.Name], share)
+	if p.Given++; p.Given < p.Needed {
 		return p, nil
 	}
-	whole, err := seal.Combine(d.shares)
-	clear(d.shares)
-	d.shares = nil
+	whole, err := seal.Combine(d.shares[slot.Name])
+	d.forget(slot.Name)
 	if err == nil {
 		var key []byte
 		key, err = whole.Unwrap(slot.Wrapped)
@@ -189,9 +178,18 @@ func (d *Desk) unseal(text string) (Progress, error) {
 		}
 	}
 	if err != nil {
-		return d.progress(), fmt.Errorf("operate: the shares do not open the store; give all of them again: %w", err)
+		return Progress{0, p.Needed}, fmt.Errorf("operate: the shares do not open the store; give all of them again: %w", err)
+	}
+	for name := range d.shares {
+		d.forget(name)
 	}
 	d.slots = nil
 	d.opened <- whole
 	return p, nil
+}
+
+// forget clears the shares of a slot. mu is held.
+func (d *Desk) forget(slot string) {
+	clear(d.shares[slot])
+	delete(d.shares, slot)
 }

@@ -23,8 +23,8 @@ type Operator interface {
 	AddSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
 	// RotateSeal puts a new root key in place of the one of the seal of that name.
 	RotateSeal(ctx context.Context, name string, o seal.Options) (shares []string, err error)
-	// RemoveSeal ends that a seal opens the store.
-	RemoveSeal(ctx context.Context, name string) error
+	// RemoveSeal ends that a seal opens the store; force even if no other is known to.
+	RemoveSeal(ctx context.Context, name string, force bool) error
 	// AuditState returns what the store knows of the audit log.
 	AuditState(ctx context.Context) (server.AuditState, error)
 	// AcceptClock says that the time is right although the clock jumped, and returns when
@@ -43,6 +43,8 @@ var ErrNotServed = errors.New("operate: no server has the data directory open")
 // ErrSealed reports that a server waits for shares.
 var ErrSealed = errors.New("operate: the server is sealed; give shares with claviger unseal")
 
+var errOpening = errors.New("operate: the server is opening its store; try again")
+
 // socketName is the socket's name in a data directory.
 const socketName = "operator.sock"
 
@@ -55,6 +57,7 @@ type order struct {
 	Name    string            `json:",omitzero"`
 	Options seal.Options      `json:",omitzero"`
 	Since   *store.BackupInfo `json:",omitzero"`
+	Force   bool              `json:",omitzero"`
 }
 
 // A result is the answer to everything but a stream.
@@ -77,7 +80,7 @@ func perform(ctx context.Context, o Operator, name string, in order) (r result, 
 	case "seals/rotate":
 		r.Shares, err = o.RotateSeal(ctx, in.Name, in.Options)
 	case "seals/remove":
-		err = o.RemoveSeal(ctx, in.Name)
+		err = o.RemoveSeal(ctx, in.Name, in.Force)
 	case "clock/accept":
 		r.Time, err = o.AcceptClock(ctx)
 	case "audit":

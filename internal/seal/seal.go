@@ -74,7 +74,7 @@ func (f *File) key() ([]byte, error) {
 		return nil, fmt.Errorf("seal: root key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("seal: %s may be read by others: %w", f.path, fs.ErrPermission)
+		return nil, fmt.Errorf("seal: others may read the root key in %s: its mode is %#o, and must be 0600 or 0400", f.path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(f.path)
 	if err != nil {

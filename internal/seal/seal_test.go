@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -57,8 +58,8 @@ func TestFile(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "a"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Wrap([]byte("x")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a key others may read: Wrap = %v, want ErrPermission", err)
+	if _, err := a.Wrap([]byte("x")); err == nil || !strings.Contains(err.Error(), "others may read") {
+		t.Errorf("a key others may read: Wrap = %v", err)
 	}
 	short := filepath.Join(dir, "short")
 	if err := os.WriteFile(short, []byte("AAAA"), 0o600); err != nil {

@@ -111,10 +111,7 @@ func auditState(ctx context.Context, db *store.DB) (state AuditState, err error)
 // ReadAuditState returns what the store of a data directory knows of its audit log. It
 // creates nothing. store.ErrLocked: a server has the store open.
 func ReadAuditState(ctx context.Context, c Config) (state AuditState, err error) {
-	if _, err := os.Stat(storePath(c.Dir)); err != nil {
-		return state, fmt.Errorf("server: %w", err)
-	}
-	c.existing = true
+	c.Existing = true
 	o, err := openStore(ctx, c)
 	if err != nil {
 		return state, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +20,17 @@ import (
 type opened struct {
 	*store.DB
 	shares []string // of a seal that was made
+	failed error    // why seals could not be tried
+}
+
+// tell logs which seal has opened the store, and which ones have not, although they were
+// to be tried first: they would not open it alone.
+func (o *opened) tell(logger *slog.Logger) {
+	by := o.Opening()
+	logger.Info("the store is open", "seal", by.Slot)
+	if failed := errors.Join(o.failed, by.Failed); failed != nil {
+		logger.Warn("a seal did not open the store; another one did", "err", failed)
+	}
 }
 
 func openStore(ctx context.Context, c Config) (o opened, err error) {
@@ -29,22 +42,38 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
 		return o, err
 	}
+	_, statErr := os.Lstat(storePath(c.Dir))
+	if c.Existing && statErr != nil {
+		return o, fmt.Errorf("server: %s has no store, or is not a data directory: %w", c.Dir, statErr)
+	}
+	if statErr != nil {
+		if err := c.creatable(); err != nil {
+			return o, err
+		}
+	}
 	if err := durable.MakeDir(c.Dir); err != nil {
 		return o, fmt.Errorf("server: %w", err)
 	}
-	_, statErr := os.Lstat(storePath(c.Dir))
+	if info, err := os.Stat(c.Dir); err == nil && info.Mode().Perm()&0o022 != 0 {
+		c.logger().Warn("others may write to the data directory", "mode", info.Mode().Perm().String())
+	}
 	engine, err := bolt.Open(storePath(c.Dir))
 	if err != nil {
 		return o, err
 	}
 	_, slots, err := store.Slots(ctx, engine)
 	switch {
-	case errors.Is(err, store.ErrNotFound) && c.existing:
+	case errors.Is(err, store.ErrNotFound) && c.Existing:
 		err = fmt.Errorf("server: the store in %s is empty", c.Dir)
 	case errors.Is(err, store.ErrNotFound):
-		err = o.create(ctx, engine, c.seals())
+		if err = c.creatable(); err == nil {
+			err = o.create(ctx, engine, c.seals())
+		}
 	case err == nil:
 		err = o.open(ctx, engine, slots, c)
+	}
+	if err == nil {
+		o.tell(c.logger())
 	}
 	if err != nil && o.DB == nil {
 		err = errors.Join(err, engine.Close())
@@ -53,6 +82,24 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 		}
 	}
 	return o, err
+}
+
+// creatable refuses to make a store with more than one seal, or with shares that nobody
+// would see, or beside what is left of another one.
+func (c Config) creatable() error {
+	switch {
+	case len(c.Seals) > 1:
+		return errors.New("server: a new store is made with one seal: name one, then add the others with claviger seal add")
+	case len(c.Seals) == 1 && c.Seals[0].Kind == "shamir" && c.Seals[0].Shares == 0:
+		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
+	}
+	for _, left := range []string{filepath.Join(c.Dir, credentialsFile), c.logDir()} {
+		if entries, err := os.ReadDir(left); err == nil && len(entries) == 0 || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return fmt.Errorf("server: there is %s of another store, and no store in %s: put the store back, restore a backup into it, or use a new directory", left, c.Dir)
+	}
+	return nil
 }
 
 func storePath(dir string) string { return filepath.Join(dir, "store.db") }
@@ -81,9 +128,6 @@ func (c Config) Place(o seal.Options) seal.Options {
 // put there, or an earlier attempt have failed.
 func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Options) error {
 	first := options[0]
-	if first.Kind == "shamir" && first.Shares == 0 {
-		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
-	}
 	if _, err := os.Stat(first.KeyFile); first.Kind == "file" && err == nil {
 		s, err := first.Open()
 		if err == nil {
@@ -107,7 +151,6 @@ func (o *opened) create(ctx context.Context, e store.Engine, options []seal.Opti
 // open opens a store there is, with the first seal that can, or else with shares.
 func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c Config) (err error) {
 	var seals []store.Seal
-	var failed error // why a seal cannot be tried
 	shares := false
 	for _, option := range c.seals() {
 		if option.Kind == "shamir" {
@@ -116,7 +159,7 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 		}
 		s, err := option.Open()
 		if err != nil {
-			failed = errors.Join(failed, err)
+			o.failed = errors.Join(o.failed, fmt.Errorf("the seal %s: %w", option.Kind, err))
 			continue
 		}
 		defer seal.Forget(s)
@@ -124,7 +167,7 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 	}
 	if shares && (len(seals) == 0 || store.Opens(ctx, e, seals...) != nil) {
 		if c.Unseal == nil {
-			return errors.Join(failed, errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal"))
+			return errors.Join(o.failed, errors.New("server: the store is opened by shares: serve it, and give them with claviger unseal"))
 		}
 		s, err := c.Unseal(ctx, slots)
 		if err != nil {
@@ -134,10 +177,10 @@ func (o *opened) open(ctx context.Context, e store.Engine, slots []store.Slot, c
 		seals = []store.Seal{s}
 	}
 	if len(seals) == 0 {
-		return failed
+		return o.failed
 	}
 	if o.DB, err = store.Open(ctx, e, seals...); err != nil {
-		return errors.Join(failed, err)
+		return errors.Join(o.failed, err)
 	}
 	return nil
 }

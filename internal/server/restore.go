@@ -133,17 +133,19 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		defer seal.Forget(n)
 		slot, shares = n, n.Shares
 	}
-	unfinished := storePath(c.Dir) + ".restoring"
-	_ = os.Remove(unfinished) // of an attempt that was broken off
-	err = restoreInto(ctx, unfinished, read, asStoreSeals(seals), slot)
+	unfinished, err := os.CreateTemp(c.Dir, "restoring.*") // each attempt its own
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	defer os.Remove(unfinished.Name())
+	err = errors.Join(unfinished.Close(), restoreInto(ctx, unfinished.Name(), read, asStoreSeals(seals), slot))
 	if err == nil && n != nil {
 		err = n.Take()
 	}
 	if err == nil {
-		err = os.Rename(unfinished, storePath(c.Dir))
+		err = durable.Name(unfinished.Name(), storePath(c.Dir))
 	}
 	if err != nil {
-		_ = os.Remove(unfinished)
 		if n != nil {
 			_ = n.Drop()
 		}
@@ -198,7 +200,7 @@ var ErrNotAccepted = errors.New("server: not accepted")
 // ErrNotAccepted, unless confirmed is how many. withoutLog accepts a store whose audit
 // log is lost: nothing is made again, and nobody knows what was revoked since.
 func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool) (r Recovery, err error) {
-	c.existing = true
+	c.Existing = true
 	o, err := openStore(ctx, c)
 	if err != nil {
 		return r, err

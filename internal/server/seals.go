@@ -125,6 +125,9 @@ func (s *Server) rotates(ctx context.Context, name string, o seal.Options) error
 		if slot.Name != name {
 			continue
 		}
+		if slot.Kind == o.Kind && same(slot, o) {
+			return fmt.Errorf("server: that is what the seal %q has already: its root key would stay what it is", name)
+		}
 		if slot.Kind == "shamir" {
 			return fmt.Errorf("server: shares are not replaced while nobody has the new ones: add a seal of another name, try its shares, then remove %q", name)
 		}
@@ -146,10 +149,36 @@ func (s *Server) rotates(ctx context.Context, name string, o seal.Options) error
 	return nil // ReplaceSlot says that there is none
 }
 
-// RemoveSeal ends that the seal of that name opens the store. The last one stays.
-func (s *Server) RemoveSeal(ctx context.Context, name string) error {
+// same reports whether a new seal would have the root key of an old one.
+func same(slot store.Slot, o seal.Options) bool {
+	if o.Kind != "passphrase" && o.Kind != "pkcs11" {
+		return false
+	}
+	next, err := o.Open()
+	if err != nil {
+		return false // which making it tells
+	}
+	defer seal.Forget(next)
+	key, err := next.Unwrap(slot.Wrapped)
+	clear(key)
+	return err == nil
+}
+
+// RemoveSeal ends that the seal of that name opens the store. The last one stays, and so
+// does the last one that is known to open the store, unless force is set: that one has
+// opened it in this run, or does when it is asked.
+func (s *Server) RemoveSeal(ctx context.Context, name string, force bool) error {
 	s.changeMu.Lock()
 	defer s.changeMu.Unlock()
+	seals, err := s.Seals(ctx)
+	if err != nil {
+		return err
+	}
+	all, others := len(seals), slices.DeleteFunc(seals, func(o SealState) bool { return o.Name == name })
+	opens := func(o SealState) bool { return o.Opens == "yes" || o.Name == s.DB.Opening().Slot }
+	if !force && len(others) > 0 && len(others) < all && !slices.ContainsFunc(others, opens) {
+		return fmt.Errorf("server: no seal but %q is known to open the store: start the server with another one, to try it, or say --force", name)
+	}
 	return s.operated("RemoveSeal", map[string]string{"name": name}, func() error { return s.DB.RemoveSlot(ctx, name) })
 }
 

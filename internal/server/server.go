@@ -36,16 +36,21 @@ type Credentials struct {
 // A Config says what to serve and where to keep it.
 type Config struct {
 	// Dir holds the store, the audit log and, with the seal "file", the root key.
-	// It is initialised if it is new. Empty keeps everything in memory.
+	// It is initialised if it is new, unless Existing is set. Empty keeps everything in
+	// memory.
 	Dir string
+	// Existing says that a store is opened and never made.
+	Existing bool
 	// Seals open the store: the first that can does. The first one seals a new store.
 	// None is the file Dir/root.key, which is made for a new store.
 	Seals []seal.Options
 	// Unseal waits for shares and makes the seal of them, for a store whose slots it
 	// is told. It is called if one of Seals is "shamir" and no other opens the store.
 	Unseal func(context.Context, []store.Slot) (seal.Seal, error)
-	// Account is the first account, 12 digits. It may be empty for a store there is.
-	Account string
+	// Account is the first account, 12 digits; a store there is must have it. Empty takes
+	// whatever accounts the store has, and NewAccount for a store that has none.
+	Account    string
+	NewAccount string
 	// RootKeys are access keys of its root user. Without any, a new store draws
 	// one and writes it to Dir/root-credentials.
 	RootKeys []Credentials
@@ -64,8 +69,6 @@ type Config struct {
 	KMS kms.Config
 	// Logger is told what operators need to know. Nil means slog.Default.
 	Logger *slog.Logger
-
-	existing bool // a store is not made
 }
 
 // A Server is a running Claviger without its listener. It is safe for
@@ -94,9 +97,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if c.Account != "" && !arn.IsAccount(c.Account) {
 		return nil, fmt.Errorf("server: %q is not a 12-digit account id", c.Account)
 	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.Logger = c.logger()
 	if err := c.checkServices(); err != nil {
 		return nil, err
 	}
@@ -128,6 +129,13 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
+func (c Config) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.Default()
+	}
+	return c.Logger
+}
+
 // checkServices refuses access keys that would be two callers'.
 func (c Config) checkServices() error {
 	seen := map[string]bool{}
@@ -143,6 +151,9 @@ func (c Config) checkServices() error {
 	return nil
 }
 
+// credentialsFile is where a new store's root credentials are, in its data directory.
+const credentialsFile = "root-credentials"
+
 // bootstrap creates the first account of a new store and its root user's access
 // keys. The credentials are written to their file before they work, so that a
 // crash in between leaves a store that is initialised again.
@@ -155,7 +166,10 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 		return nil
 	}
 	if c.Account == "" {
-		return errors.New("server: a new store needs the id of its first account")
+		c.Account = c.NewAccount
+	}
+	if !arn.IsAccount(c.Account) {
+		return errors.New("server: a new store needs the id of its first account, 12 digits")
 	}
 	if len(accounts) > 0 {
 		return fmt.Errorf("server: the store has the accounts %v and not %s", accounts, c.Account)
@@ -167,7 +181,7 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 		}
 		keys = []Credentials{{iam.NewAccessKeyID(), iam.NewSecret()}}
 		text := fmt.Sprintf("[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys[0].ID, string(keys[0].Secret))
-		if err := durable.Replace(filepath.Join(c.Dir, "root-credentials"), []byte(text)); err != nil {
+		if err := durable.Replace(filepath.Join(c.Dir, credentialsFile), []byte(text)); err != nil {
 			return fmt.Errorf("server: %w", err)
 		}
 	}

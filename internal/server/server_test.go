@@ -118,6 +118,61 @@ func TestAnotherAccount(t *testing.T) {
 	}
 }
 
+// A store that is gone is not made anew beside what is left of it: its keys would be lost
+// for good, and the credentials be others.
+func TestStoreGone(t *testing.T) {
+	for name, empty := range map[string]bool{"missing": false, "empty": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			closeServer(t, mustOpen(t, server.Config{Dir: dir}))
+			before, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = os.Remove(filepath.Join(dir, "store.db"))
+			if empty {
+				err = os.WriteFile(filepath.Join(dir, "store.db"), nil, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "of another store") {
+				t.Errorf("opened: %v", err)
+			}
+			after, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
+			if err != nil || !bytes.Equal(before, after) {
+				t.Errorf("the credentials changed: %v", err)
+			}
+		})
+	}
+}
+
+// A crash between the store and its first account leaves a store that is finished with
+// the same words.
+func TestUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	c := server.Config{Dir: dir, NewAccount: "123456789012", Logger: slog.New(slog.DiscardHandler)}
+	if err := os.Mkdir(filepath.Join(dir, "root-credentials"), 0o700); err != nil { // so that it fails there
+		t.Fatal(err)
+	}
+	if _, err := server.Open(t.Context(), c); err == nil {
+		t.Fatal("opened")
+	}
+	if err := os.Remove(filepath.Join(dir, "root-credentials")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+	c.NewAccount = "111122223333"
+	if s, err = server.Open(t.Context(), c); err != nil { // of which there is no need any more
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+}
+
 // TestMissingKeyFile: a store that exists never gets a new root key.
 func TestMissingKeyFile(t *testing.T) {
 	dir := t.TempDir()

@@ -20,6 +20,7 @@ type DB struct {
 	deployment string
 	key        material.Secret // the store key
 	aead       *material.AEAD
+	opening    Opening
 	head       atomic.Int64 // the last commit whose effect on memo is complete
 	memo       memo
 
@@ -52,16 +53,16 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	}
 	empty := err != nil
 	var key []byte
-	by := seals[0] // the seal that opens it
+	by := Opening{Slot: seals[0].Kind(), by: seals[0]}
 	if empty {
-		h, key, err = newHeader(by)
+		h, key, err = newHeader(by.by)
 	} else {
 		key, by, err = h.unwrap(seals)
 	}
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{engine: e, deployment: h.Deployment, key: material.NewSecret(key)}
+	db := &DB{engine: e, deployment: h.Deployment, key: material.NewSecret(key), opening: by}
 	if db.aead, err = material.NewAEAD(key); err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	case empty:
 		err = h.write(ctx, e, db.aead, 0)
 	case h.Format < Format:
-		err = h.migrate(ctx, e, db, by, rev)
+		err = h.migrate(ctx, e, db, by.by, rev)
 	default:
 		err = h.genuine(db.aead)
 	}
@@ -151,6 +152,9 @@ func (db *DB) OpenToken(name string, token []byte) ([]byte, error) {
 
 // Err is nil while changes are possible.
 func (db *DB) Err() error { return db.engine.Err() }
+
+// Opening says how the store was opened.
+func (db *DB) Opening() Opening { return db.opening }
 
 // Head is the revision of the last commit.
 func (db *DB) Head() Rev { return Rev(db.head.Load()) }

@@ -85,8 +85,9 @@ func (h *header) slots() []Slot {
 	return h.Slots
 }
 
-// unwrap opens the store key with the first of the seals that can, and says which.
-func (h *header) unwrap(seals []Seal) (key []byte, by Seal, err error) {
+// unwrap opens the store key with the first of the seals that can, and says which, in
+// which slot, and why those before it did not.
+func (h *header) unwrap(seals []Seal) (key []byte, by Opening, err error) {
 	var failed error
 	for _, s := range seals {
 		for _, slot := range h.slots() {
@@ -96,15 +97,22 @@ func (h *header) unwrap(seals []Seal) (key []byte, by Seal, err error) {
 			key, err := s.Unwrap(slot.Wrapped)
 			if err == nil {
 				key, err = h.bare(key)
-				return key, s, err
+				return key, Opening{slot.Name, failed, s}, err
 			}
-			failed = errors.Join(failed, err)
+			failed = errors.Join(failed, fmt.Errorf("the seal %q: %w", slot.Name, err))
 		}
 	}
 	if failed != nil {
-		return nil, nil, failed
+		return nil, by, failed
 	}
-	return nil, nil, fmt.Errorf("the store has the seals %s, and was to be opened with %s: %w", kinds(h.slots(), func(s Slot) string { return s.Kind }), kinds(seals, Seal.Kind), ErrSeal)
+	return nil, by, fmt.Errorf("the store has the seals %s, and was to be opened with %s: %w", kinds(h.slots(), func(s Slot) string { return s.Kind }), kinds(seals, Seal.Kind), ErrSeal)
+}
+
+// An Opening is how a store was opened.
+type Opening struct {
+	Slot   string // its name
+	Failed error  // why seals that were to be tried first did not; nil: there were none
+	by     Seal
 }
 
 // wrapVersion stands before the store key where a seal wraps it, since format 2.
