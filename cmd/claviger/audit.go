@@ -19,6 +19,7 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	var d dataDir
 	d.register(f)
 	public := f.String("public-key", "", "file with the key that checks checkpoints, as checkpoint.pub beside the log, if there is no data directory")
+	checkpoint := f.String("checkpoint", "", "file with a checkpoint that was kept elsewhere, which the log must have")
 	output := outputFlag(f)
 	if err := parse(f, args); err != nil {
 		return err
@@ -30,18 +31,28 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if dir == "" {
 		dir = server.AuditDir(d.dir)
 	}
-	state, err := d.auditState(ctx, stderr)
+	state, served, err := d.auditState(ctx, stderr)
 	if err != nil {
 		return err
 	}
-	if *public != "" {
+	if given(f, "public-key") {
 		text, err := os.ReadFile(*public)
 		if err != nil {
-			return err
+			return fmt.Errorf("--public-key: %w", err)
 		}
-		state.Key = strings.TrimSpace(string(text))
+		key := strings.TrimSpace(string(text))
+		if key == "" || state.Key != "" && key != state.Key {
+			return fmt.Errorf("--public-key: %s is empty, or not the key that the store signs with", *public)
+		}
+		state.Key = key
 	}
 	report, err := state.Verify(dir)
+	if err == nil && given(f, "checkpoint") {
+		err = holds(state, dir, *checkpoint)
+	}
+	if err == nil && d.dir != "" && !served {
+		err = state.Since(dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -53,9 +64,13 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 			Checkpoints int
 			Signed      uint64
 			Key         string
-		}{report.Sequence, report.Hash, d.dir != "", report.Checkpoints, report.Signed, state.Key})
+			Cut         int64
+		}{report.Sequence, report.Hash, d.dir != "", report.Checkpoints, report.Signed, state.Key, report.Cut})
 	}
 	fmt.Fprintf(stdout, "%d records, unbroken; head %s\n", report.Sequence, report.Hash)
+	if report.Cut > 0 {
+		fmt.Fprintf(stdout, "%d bytes behind the last record: one that is being written, or that a crash has cut\n", report.Cut)
+	}
 	if d.dir == "" {
 		fmt.Fprintln(stdout, "not compared with a store: give --data DIR")
 	}
@@ -67,23 +82,36 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	return nil
 }
 
+// holds checks that a log has what a checkpoint in a file tells of.
+func holds(state server.AuditState, dir, path string) error {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = state.Holds(dir, string(text))
+	}
+	if err != nil {
+		err = fmt.Errorf("--checkpoint %s: %w", path, err)
+	}
+	return err
+}
+
 // auditState is what the store knows of its audit log: the one that a server has open, or
 // else that of the directory.
-func (d *dataDir) auditState(ctx context.Context, stderr io.Writer) (state server.AuditState, err error) {
+func (d *dataDir) auditState(ctx context.Context, stderr io.Writer) (state server.AuditState, served bool, err error) {
 	if d.dir == "" {
-		return state, nil
+		return state, false, nil
 	}
 	client, err := operate.Dial(d.dir)
 	if err == nil {
 		state, err = client.AuditState(ctx)
-		return state, errors.Join(err, client.Close())
+		return state, true, errors.Join(err, client.Close())
 	}
 	if !errors.Is(err, operate.ErrNotServed) {
-		return state, err
+		return state, false, err
 	}
 	c, err := d.config(stderr)
 	if err != nil {
-		return state, err
+		return state, false, err
 	}
-	return server.ReadAuditState(ctx, c)
+	state, err = server.ReadAuditState(ctx, c)
+	return state, false, err
 }

@@ -201,9 +201,14 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if *output == "json" {
 		return errors.Join(writeJSON(stdout, r), err)
 	}
-	printChanges(stdout, "Made again", r.Replayed)
+	again := "Made again"
+	if err != nil {
+		again = "Would be made again"
+	}
+	printChanges(stdout, again, r.Replayed)
 	printChanges(stdout, "Lost: what was encrypted with these keys since cannot be decrypted", r.Lost)
 	printChanges(stdout, "To be looked at, and perhaps made again", r.Open)
+	printChanges(stdout, "Seals changed since, which this store does not have: keep what was removed from opening it, and remove or add again what you want", r.Seals)
 	if err != nil {
 		return fmt.Errorf("nothing was changed: look at the %d changes, which you may have to make again, and say --confirm %d", len(r.Open), len(r.Open))
 	}

@@ -44,7 +44,7 @@ func (d *dataDir) config(stderr io.Writer) (c server.Config, err error) {
 	if d.dir == "" {
 		return c, errors.New("the command needs --data DIR")
 	}
-	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, NewAccount: d.account, Logger: slog.New(slog.NewTextHandler(stderr, nil)), Unseal: readShares(stderr)}
+	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, NewAccount: d.account, Logger: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Unseal: readShares(stderr)}
 	c.Seals, err = d.seals.options()
 	return c, err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"uuid"
@@ -66,6 +67,9 @@ func (e *Entry) End() error {
 		e.Claviger.Phase = Outcome
 	}
 	_, err := e.log.Append(&e.Record)
+	if err != nil && e.Intended() && e.Claviger.Committed != nil {
+		e.log.settleLater(e.Record)
+	}
 	return err
 }
 
@@ -78,22 +82,64 @@ type Changes struct {
 	Committed uint64
 }
 
-// Changes reads the two newest files: an intent is open for moments.
-func (l *Log) Changes() (Changes, error) {
+// ReadChanges reads the log in dir from the line since on, which the store knows. An intent
+// is open for moments, so that the file before that line's, and the two newest, have those
+// that are.
+func ReadChanges(dir string, since Head) (Changes, error) {
 	c := Changes{Open: map[string]Record{}}
-	if l.config.Dir == "" {
-		return c, nil
-	}
-	segments, err := segmentFiles(l.config.Dir)
+	segments, err := segmentFiles(dir)
 	if err != nil {
 		return c, err
 	}
-	for _, path := range segments[max(0, len(segments)-2):] {
+	begin := max(0, len(segments)-2)
+	for begin > 0 && firstOf(segments[begin]) > since.Sequence {
+		begin--
+	}
+	for _, path := range segments[max(0, begin-1):] {
 		if err := eachLine(path, c.note); err != nil {
 			return c, fmt.Errorf("settle %s: %w", filepath.Base(path), err)
 		}
 	}
 	return c, nil
+}
+
+// firstOf is the sequence number of a file's first line; of one that has none it is the
+// last there can be.
+func firstOf(path string) (sequence uint64) {
+	sequence = math.MaxUint64
+	_ = eachLine(path, func(line []byte) error { // what cannot be read is found when it is read whole
+		var r Record
+		if json.Unmarshal(line, &r) == nil {
+			sequence = r.Claviger.Sequence
+		}
+		return errEnough
+	})
+	return sequence
+}
+
+// settleLater keeps an outcome that could not be written, until the log can be: there are
+// no more of them than changes were running when it failed.
+func (l *Log) settleLater(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unsettled = append(l.unsettled, r)
+}
+
+// settleNow writes the outcomes that could not be written before.
+func (l *Log) settleNow() {
+	l.mu.Lock()
+	records := l.unsettled
+	l.unsettled = nil
+	l.mu.Unlock()
+	for i, r := range records {
+		r.EventID, r.Claviger.Phase = uuid.New().String(), Settled
+		if _, err := l.Append(&r); err != nil {
+			l.mu.Lock()
+			l.unsettled = append(l.unsettled, records[i:]...)
+			l.mu.Unlock()
+			return
+		}
+	}
 }
 
 // Settle writes an outcome for each of the open intents. committed tells by request

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,42 @@ import (
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/durable/disktest"
 )
+
+// The outcome of a change that a full disk refused is written when there is space again.
+func TestOutcomeOnFullDisk(t *testing.T) {
+	dir := disktest.Mount(t, "256k")
+	closed := make(chan string, 1)
+	l, err := audit.Open(audit.Config{Dir: dir, Closed: func(id string) { closed <- id }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := l.Begin(audit.Record{EventName: "DisableKey", RequestID: "the-change"})
+	if err := e.Intend(); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = l.Append(&audit.Record{EventName: strings.Repeat("x", 100)})
+	}
+	e.Claviger.Committed = new(true)
+	if err := e.End(); !errors.Is(err, audit.ErrBroken) {
+		t.Fatalf("End on a full disk = %v", err)
+	}
+	disktest.Resize(t, dir, "16m")
+	ctx, stop := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { l.Run(ctx) })
+	if id := <-closed; id != "the-change" {
+		t.Errorf("%s is closed", id)
+	}
+	stop()
+	run.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := audit.ReadChanges(dir, audit.Head{}); err != nil || len(c.Open) != 0 || c.Committed != 1 {
+		t.Errorf("the log tells of %+v, %v", c, err)
+	}
+}
 
 // On a full disk records are refused; those that are not are in the file, in one
 // whole chain, also of writers that met the end of the disk at once.

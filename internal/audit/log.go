@@ -77,7 +77,9 @@ type Log struct {
 	recent   [][]byte // without a directory
 	signed   uint64   // the line of the last checkpoint
 	closing  []closing
-	stretch  *stretch // what pending belongs to; changed with fileMu held too
+	// outcomes that were refused; they are written when the log can be written again
+	unsettled []Record
+	stretch   *stretch // what pending belongs to; changed with fileMu held too
 
 	fileMu  sync.Mutex // held by the one goroutine that writes for all; guards the rest
 	file    *os.File

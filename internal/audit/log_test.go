@@ -212,14 +212,14 @@ func TestSettle(t *testing.T) {
 	}
 	l.Close()
 	l = openLog(t, dir)
-	c, err := l.Changes()
+	c, err := ReadChanges(dir, Head{})
 	if err != nil || len(c.Open) != 2 || c.Committed != 3 {
 		t.Fatalf("Changes = %+v, %v; want 2 open and line 3 committed", c, err)
 	}
 	if err := l.Settle(c.Open, func(id string) bool { return id == "done" }); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := l.Changes(); err != nil || len(c.Open) != 0 {
+	if c, err := ReadChanges(dir, Head{}); err != nil || len(c.Open) != 0 {
 		t.Errorf("Changes after Settle = %+v, %v; want none open", c, err)
 	}
 	l.Close()
@@ -375,6 +375,23 @@ func BenchmarkAppend(b *testing.B) {
 	for b.Loop() {
 		if _, err := l.Append(&r); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A change far back in a log tells of an older store, also when it is not in the newest files.
+func TestReadChangesFarBack(t *testing.T) {
+	line := func(sequence uint64, phase Phase, committed *bool) string {
+		text, err := (&Record{RequestID: "r", Claviger: Extra{Sequence: sequence, Phase: phase, Committed: committed}}).appendTo(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text) + "\n"
+	}
+	dir := writeSegments(t, line(1, "", nil), line(2, "", nil)+line(3, Intent, nil), line(4, Outcome, new(true)), line(5, "", nil), line(6, "", nil), line(7, "", nil))
+	for since, want := range map[uint64]uint64{1: 3, 2: 3, 3: 3, 6: 0} {
+		if c, err := ReadChanges(dir, Head{Sequence: since}); err != nil || c.Committed != want || len(c.Open) != 0 {
+			t.Errorf("since line %d: %+v, %v; want %d", since, c, err, want)
 		}
 	}
 }

@@ -45,7 +45,9 @@ func (l *Log) resume() {
 	}
 	e := l.Begin(Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: "ResumeAuditLog",
 		RequestID: uuid.New().String(), ErrorMessage: failing.Error()})
-	_ = e.End() // refused still
+	if e.End() == nil { // otherwise refused still
+		l.settleNow()
+	}
 }
 
 // syncThrough returns when the line with that sequence number, which has been

@@ -33,7 +33,10 @@ type Report struct {
 	Head            // the end of the chain
 	Checkpoints int // how many there are, all of them good if a key was given
 	Signed      uint64
-	Problems    []*ChainError
+	// Cut is how many bytes are behind the last line: of one that is being written, or
+	// that a crash has cut.
+	Cut      int64
+	Problems []*ChainError
 }
 
 // Verify checks that the log in dir is the chain it claims to be, and where it is not.
@@ -55,8 +58,11 @@ func Verify(dir string, anchor Head, keys ...note.Verifier) (r Report, err error
 		if err := eachLine(path, v.next); err != nil {
 			return r, &ChainError{v.file, v.line + 1, err.Error()}
 		}
-		if info, err := os.Stat(path); i < len(segments)-1 && (err != nil || info.Size() != v.size) {
+		switch info, err := os.Stat(path); {
+		case i < len(segments)-1 && (err != nil || info.Size() != v.size):
 			v.problem(v.line+1, "there is something without an end behind the last line")
+		case err == nil:
+			r.Cut = max(0, info.Size()-v.size)
 		}
 	}
 	for _, key := range keys {
@@ -179,6 +185,38 @@ func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 	}
 	out = slices.AppendSeq(out, maps.Values(open))
 	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
+	return out, nil
+}
+
+// EventsSince returns the records of some of the program's own events after the line anchor,
+// in the order of the log, but for those that failed, of which a second record tells.
+func EventsSince(dir string, anchor Head, names ...string) (out []Record, err error) {
+	segments, err := segmentFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range segments {
+		err := eachLine(path, func(line []byte) error {
+			if !bytes.Contains(line, []byte(`"eventSource":"claviger"`)) {
+				return nil
+			}
+			var r Record
+			if err := json.Unmarshal(line, &r); err != nil {
+				return err
+			}
+			switch {
+			case r.EventSource != "claviger" || r.Claviger.Sequence <= anchor.Sequence || !slices.Contains(names, r.EventName):
+			case r.ErrorCode == "":
+				out = append(out, r)
+			default:
+				out = slices.DeleteFunc(out, func(begun Record) bool { return begun.RequestID == r.RequestID })
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 

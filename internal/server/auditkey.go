@@ -96,6 +96,35 @@ func (s AuditState) Verify(dir string) (audit.Report, error) {
 	return audit.Verify(dir, s.Anchor, v)
 }
 
+// Since checks that the log in dir tells of no change that the store lacks. The store may
+// not be in use.
+func (s AuditState) Since(dir string) error {
+	changes, err := audit.ReadChanges(dir, s.Anchor)
+	if err == nil {
+		err = older(dir, changes, s.Anchor)
+	}
+	return err
+}
+
+// Holds checks that the log in dir has the line that a signed checkpoint tells of: one that
+// was kept elsewhere shows that the log was cut, or written anew, even by somebody who has
+// the store.
+func (s AuditState) Holds(dir, checkpoint string) error {
+	v, err := note.NewVerifier(s.Key)
+	if err != nil {
+		return fmt.Errorf("server: the key that checks checkpoints: %w", err)
+	}
+	h, err := audit.OpenCheckpoint(checkpoint, v)
+	if err != nil {
+		return err
+	}
+	found, err := audit.Contains(dir, h)
+	if err == nil && !found {
+		err = fmt.Errorf("server: the audit log in %q lacks line %d as the checkpoint has it: it was cut, or written anew", dir, h.Sequence)
+	}
+	return err
+}
+
 // AuditState returns what the store knows of the audit log now.
 func (s *Server) AuditState(ctx context.Context) (AuditState, error) { return auditState(ctx, s.DB) }
 

@@ -109,13 +109,15 @@ func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, ancho
 			return err
 		}
 	}
-	changes, err := log.Changes()
+	if dir == "" {
+		return nil
+	}
+	changes, err := audit.ReadChanges(dir, anchor)
+	if err == nil && c.Dir != "" {
+		err = older(dir, changes, anchor)
+	}
 	if err != nil {
 		return err
-	}
-	if c.Dir != "" && changes.Committed > anchor.Sequence {
-		return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy was put in its place, "+
-			"which would bring back what has been revoked since", dir, changes.Committed)
 	}
 	if err := log.Settle(changes.Open, func(id string) bool { return marks[id] }); err != nil {
 		return err
@@ -127,6 +129,15 @@ func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, ancho
 		db.Unmark(id)
 	}
 	return nil
+}
+
+// older refuses a store that does not have what its audit log says was changed.
+func older(dir string, changes audit.Changes, anchor audit.Head) error {
+	if changes.Committed <= anchor.Sequence {
+		return nil
+	}
+	return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy of the store was put in its place, "+
+		"which would bring back what has been revoked since; put the newer one back, or see with claviger restore accept what was changed", dir, changes.Committed)
 }
 
 // AuditDir is where a data directory keeps its audit log.

@@ -185,6 +185,9 @@ type Recovery struct {
 	Replayed []Change
 	// Open are the changes that an operator has to look at, and perhaps make again.
 	Open []Change
+	// Seals are the changes of seals since the backup: the store opens with those that the
+	// backup was made with, or with the one that it was restored under.
+	Seals []Change
 }
 
 // makes are the events after which ciphertexts can exist that the backup has no key for.
@@ -210,19 +213,33 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	if err != nil {
 		return r, err
 	}
-	if restored == nil {
-		return r, errors.New("server: the store did not come from a backup, or was accepted already")
-	}
-	r.Restored = *restored
 	anchor, err := iam.AuditAnchor(ctx, o.DB)
 	if err != nil {
 		return r, err
 	}
+	if restored == nil { // perhaps a copy of the file was put back by hand
+		changes, err := audit.ReadChanges(c.logDir(), anchor)
+		if err != nil || older(c.logDir(), changes, anchor) == nil {
+			return r, errors.Join(errors.New("server: the store did not come from a backup, or was accepted already"), err)
+		}
+		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second)}
+		if err := o.Update(ctx, func(tx *store.Tx) error { return store.MarkRestored(tx, *restored) }); err != nil {
+			return r, err
+		}
+	}
+	r.Restored = *restored
 	var since []audit.Record
-	switch _, statErr := os.Stat(c.logDir()); {
-	case statErr == nil:
+	switch files, _ := os.ReadDir(c.logDir()); {
+	case len(files) > 0:
 		if since, err = audit.CommittedSince(c.logDir(), anchor); err != nil {
 			return r, err
+		}
+		seals, err := audit.EventsSince(c.logDir(), anchor, "AddSeal", "RotateSeal", "RemoveSeal")
+		if err != nil {
+			return r, err
+		}
+		for _, record := range seals {
+			r.Seals = append(r.Seals, changeOf(&record))
 		}
 	case !withoutLog:
 		return r, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+

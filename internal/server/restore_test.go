@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 )
 
@@ -117,6 +118,12 @@ func TestAcceptRestore(t *testing.T) {
 	must[*iam.DeleteRoleOutput](t)(i.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: aws.String("role")}))
 	must[*iam.CreatePolicyVersionOutput](t)(i.iam.CreatePolicyVersion(ctx, &iam.CreatePolicyVersionInput{PolicyArn: managed.Policy.Arn, PolicyDocument: aws.String(mayNot), SetAsDefault: true}))
 	since := i.key("alias/since")
+	if _, err := i.s.AddSeal(ctx, "spare", seal.Options{Kind: "file", KeyFile: filepath.Join(t.TempDir(), "spare.key")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.s.RemoveSeal(ctx, "nothing", true); err == nil {
+		t.Fatal("a seal was removed that there is not")
+	}
 	i.end()
 
 	c := restoredFrom(t, dir, restored, text.Bytes())
@@ -135,6 +142,9 @@ func TestAcceptRestore(t *testing.T) {
 	}
 	if got := events(r.Lost); !slices.Equal(got, []string{"CreateKey"}) || !strings.HasSuffix(r.Lost[0].Resources[0], since) {
 		t.Errorf("lost: %v", r.Lost)
+	}
+	if got := events(r.Seals); !slices.Equal(got, []string{"AddSeal"}) {
+		t.Errorf("seals changed: %v", got)
 	}
 	if _, err := server.AcceptRestore(ctx, c, len(r.Open), false); err != nil {
 		t.Fatal(err)

@@ -108,8 +108,11 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	db := o.DB
 	if r, err := db.Restored(ctx); err != nil || r != nil {
 		if err == nil {
-			err = fmt.Errorf("server: the store was restored from a backup of %s, and what was revoked since then is in force in it: run claviger restore accept",
-				r.Created.Format(time.RFC3339))
+			from := "an older copy of the file"
+			if r.Backup != "" {
+				from = "a backup of " + r.Created.Format(time.RFC3339)
+			}
+			err = fmt.Errorf("server: the store was restored from %s, and what was revoked since then is in force in it: run claviger restore accept", from)
 		}
 		return nil, errors.Join(err, db.Close())
 	}
@@ -243,5 +246,14 @@ func (s *Server) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Close closes the log and the store. Nothing may use them any more.
-func (s *Server) Close() error { return errors.Join(s.Log.Close(), s.DB.Close()) }
+// Close closes the log and the store, and sends the last copies of the log. Nothing may use
+// them any more.
+func (s *Server) Close() error {
+	err := s.Log.Close()
+	for _, copier := range s.copies {
+		if failed := copier.Close(); failed != nil { // the copies are not what was promised
+			s.logger.Warn("close a destination of copies", "to", copier.Name(), "err", failed)
+		}
+	}
+	return errors.Join(err, s.DB.Close())
+}

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -96,8 +97,24 @@ func TestOlderStore(t *testing.T) {
 	if err := os.WriteFile(path, older, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "an older copy was put in its place") {
+	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "an older copy of the store was put in its place") {
 		t.Errorf("an older copy of the store opens: %v", err)
+	}
+	// It is served once an operator has seen what it lacks.
+	c := server.Config{Dir: dir}
+	r, err := server.AcceptRestore(t.Context(), c, -1, false)
+	if !errors.Is(err, server.ErrNotAccepted) || len(r.Open) != 1 || !strings.HasSuffix(r.Open[0].Event, "CreateAccount") {
+		t.Fatalf("AcceptRestore = %+v, %v", r, err)
+	}
+	if _, err := open(t, c); err == nil || !strings.Contains(err.Error(), "restored from an older copy") {
+		t.Errorf("an older copy of the store that is not accepted opens: %v", err)
+	}
+	if _, err := server.AcceptRestore(t.Context(), c, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	closeServer(t, mustOpen(t, c))
+	if _, err := server.AcceptRestore(t.Context(), c, 1, false); err == nil || !strings.Contains(err.Error(), "was accepted already") {
+		t.Errorf("accepted twice: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ package ship
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -87,35 +88,55 @@ func (c *Copier) take() []byte {
 	return lines
 }
 
-// Run sends what was written until ctx ends, and then for a second what is left. A
-// destination that fails is tried again, at longer and longer intervals.
+// Run sends what was written until ctx ends; Close sends what is left. A destination that
+// fails is tried again, at longer and longer intervals.
 func (c *Copier) Run(ctx context.Context) {
 	for {
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			for lines := c.take(); len(lines) > 0 && c.try(last, lines); lines = c.take() {
-			}
 			return
 		}
 		for lines := c.take(); len(lines) > 0; lines = c.take() {
-			c.send(ctx, lines)
+			if !c.send(ctx, lines) {
+				return
+			}
 		}
 	}
 }
 
-// send tries until the lines have arrived or ctx ends.
-func (c *Copier) send(ctx context.Context, lines []byte) {
+// send tries until the lines have arrived. If ctx ends before they have, they are put back.
+func (c *Copier) send(ctx context.Context, lines []byte) bool {
 	for wait := time.Second; !c.try(ctx, lines); wait = min(2*wait, time.Minute) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			c.dropped.Add(count(lines))
-			return
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.waiting = append(lines, c.waiting...)
+			return false
 		}
 	}
+	return true
+}
+
+// Close sends what is left, for two seconds at most, and closes the destination if it can
+// be closed. It is called when Run has returned and nobody writes any more.
+func (c *Copier) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	lines := c.take()
+	for len(lines) > 0 && c.try(ctx, lines) {
+		lines = c.take()
+	}
+	if left := count(lines) + count(c.waiting); left > 0 {
+		c.dropped.Add(left)
+		c.logger.Warn("copies of audit records were not delivered before the end", "to", c.name, "records", left)
+	}
+	if to, ok := c.to.(io.Closer); ok {
+		return to.Close()
+	}
+	return nil
 }
 
 func (c *Copier) try(ctx context.Context, lines []byte) bool {

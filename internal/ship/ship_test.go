@@ -80,6 +80,9 @@ func TestCopies(t *testing.T) {
 		want.WriteString("a line\n")
 	}
 	stop()
+	if err := c.Close(); err != nil { // which sends what is left
+		t.Fatal(err)
+	}
 	if m.text() != want.String() || c.Sent() != 1000 || c.Dropped() != 0 {
 		t.Errorf("sent %d, dropped %d, %d bytes", c.Sent(), c.Dropped(), len(m.text()))
 	}
@@ -100,6 +103,9 @@ func TestStuckDestination(t *testing.T) {
 	}
 	close(m.gate)
 	stop()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if got := strings.Count(m.text(), "\n"); uint64(got)+c.Dropped() != 40 || strings.Trim(m.text(), "x\n") != "" {
 		t.Errorf("%d lines sent and %d dropped of 40", got, c.Dropped())
 	}
@@ -122,6 +128,22 @@ func TestRefusingDestination(t *testing.T) {
 			t.Errorf("sent %q", m.text())
 		}
 		stop()
+	})
+}
+
+// What a destination does not take before the end is counted.
+func TestCloseInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{failing: true}
+		c := ship.New("refusing", m, quiet)
+		stop := start(t, c)
+		c.Write([]byte("first\nsecond\n"))
+		time.Sleep(time.Minute)
+		stop()
+		c.Write([]byte("last\n"))
+		if err := c.Close(); err != nil || c.Sent() != 0 || c.Dropped() != 3 {
+			t.Errorf("%v, %d sent, %d dropped", err, c.Sent(), c.Dropped())
+		}
 	})
 }
 

@@ -13,8 +13,8 @@ import (
 // Restored is the record of a store that came from a backup: what was revoked since
 // then is in force again in it, so nothing is served until somebody has looked.
 type Restored struct {
-	Backup  string    // its ID
-	Created time.Time // when the backup was made
+	Backup  string    `json:",omitzero"` // its ID; empty: an older copy of the store was put in its place
+	Created time.Time `json:",omitzero"` // when the backup was made
 	At      time.Time // when it was restored
 	// Through is the line of the audit log up to which the changes made after the
 	// backup have been made again.
@@ -37,6 +37,9 @@ func (db *DB) Restored(ctx context.Context) (r *Restored, err error) {
 	})
 	return r, err
 }
+
+// MarkRestored notes that an older copy of the store was put in its place by hand.
+func MarkRestored(tx *Tx, r Restored) error { return Put(tx, restoredKind, restoredKey, &r) }
 
 // AcceptRestored lets the store be served again.
 func AcceptRestored(tx *Tx) { tx.Delete(restoredKey) }
