@@ -111,6 +111,9 @@ func verifyBackup(_ context.Context, args []string, stdout, stderr io.Writer) er
 	if err := parse(f, args); err != nil {
 		return err
 	}
+	if *input == "" {
+		return errors.New("verify needs --input FILE")
+	}
 	c := server.Config{Unseal: readShares(stderr)}
 	var err error
 	if c.Seals, err = seals.options(); err != nil {
@@ -258,6 +261,12 @@ func importExport(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		return err
 	}
 	defer file.Close()
+	if err := server.CheckExport(file); err != nil { // before anything is made
+		return fmt.Errorf("%s: %w", *input, err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	c, err := d.config(stderr)
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func commands() []command {
 		{"audit query", "find records in an audit log", auditQuery},
 		{"audit tail", "print the newest records of an audit log, and those that come", auditTail},
 		{"version", "print the version", version},
-		{"help", "print this", help},
+		{"help", "print this, or what a command takes", help},
 	}
 }
 
@@ -69,21 +69,40 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
 		return help(ctx, nil, stdout, stderr)
 	}
+	if args[0] == "--version" {
+		args = []string{"version"}
+	}
 	for _, c := range commands() {
 		words := strings.Fields(c.name)
 		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
 			return c.run(ctx, args[len(words):], stdout, stderr)
 		}
 	}
+	if list(stderr, args[0]+" ") > 0 {
+		return errUsage
+	}
 	fmt.Fprintf(stderr, "claviger: no command %q; see claviger help\n", args[0])
 	return errUsage
 }
 
-func help(_ context.Context, _ []string, stdout, _ io.Writer) error {
-	fmt.Fprintln(stdout, "claviger: a key management service in which the key policy is the law")
+// list prints the commands whose names begin with a prefix, and returns how many.
+func list(w io.Writer, prefix string) (n int) {
 	for _, c := range commands() {
-		fmt.Fprintf(stdout, "  claviger %-13s %s\n", c.name, c.summary)
+		if strings.HasPrefix(c.name, prefix) {
+			n++
+			fmt.Fprintf(w, "  claviger %-14s %s\n", c.name, c.summary)
+		}
 	}
+	return n
+}
+
+// help lists the commands, or explains one.
+func help(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		return dispatch(ctx, append(args, "--help"), stdout, stderr)
+	}
+	fmt.Fprintln(stdout, "claviger: a key management service in which the key policy is the law")
+	list(stdout, "")
 	fmt.Fprintln(stdout, "Each command explains its flags with --help.")
 	return nil
 }

@@ -45,7 +45,7 @@ func (o *sealFlags) register(f *flag.FlagSet, prefix string) {
 	f.StringVar(&o.device, name("-tpm2-device"), "", "tpm2: the device, or unix:SOCKET (default /dev/tpmrm0)")
 	f.StringVar(&o.pcrs, name("-tpm2-pcrs"), "7", "tpm2: numbers of the PCRs whose values the root key is bound to, with commas between")
 	f.StringVar(&o.awsKey, name("-awskms-key"), "", "awskms: the ARN of the key")
-	f.StringVar(&o.awsRegion, name("-awskms-region"), "", "awskms: the Region (default that of the environment)")
+	f.StringVar(&o.awsRegion, name("-awskms-region"), "", "awskms: the Region (default that of the ARN, or of the environment)")
 	f.StringVar(&o.awsEndpoint, name("-awskms-endpoint"), "", "awskms: URL of a service other than AWS's")
 	f.StringVar(&o.awsProfile, name("-awskms-profile"), "", "awskms: profile of the credentials (default as the environment says)")
 	f.StringVar(&o.awsCA, name("-awskms-ca"), "", "awskms: certificates that verify the service, PEM (default the system's)")

@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/signal"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -41,6 +43,7 @@ type serveOptions struct {
 	tlsClientCA      string
 	tlsMin           string
 	maxConnections   int
+	metricsListen    string
 	insecure         bool
 	auditDir         string
 	auditSync        string
@@ -80,6 +83,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.tlsClientCA, "tls-client-ca", "", "who certifies clients, PEM: every client needs a certificate besides its signature")
 	f.StringVar(&o.tlsMin, "tls-min", "1.3", "oldest version of TLS: 1.2 or 1.3")
 	f.IntVar(&o.maxConnections, "max-connections", 4096, "how many connections there may be at once")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "address on which /metrics is shown, and nowhere else (default on every request's address)")
 	f.BoolVar(&o.insecure, "insecure-plain-http", false, "allow plain HTTP on an address that is not loopback")
 	f.StringVar(&o.auditDir, "audit-dir", "", "directory of the audit log (default DIR/audit; with --dev in memory)")
 	f.StringVar(&o.auditSync, "audit-sync", "interval", "when audit records reach the disk: interval (within 100 ms) or always (before the answer)")
@@ -158,10 +162,14 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	metrics.ExposeMetadata(true)
 	c.Logger = slog.New(slog.NewJSONHandler(stderr, nil))
 	o.harden(c.Logger)
+	if !o.dev {
+		signal.Ignore(syscall.SIGHUP) // certificates are read again by themselves
+	}
 	if c.AuditCopies, err = o.copies.copiers(c.Logger); err != nil {
 		return err
 	}
-	listeners, scheme, err := o.open(c.Logger)
+	c.Connections, c.MetricsApart = front.NewConnections(o.maxConnections), o.metricsListen != ""
+	listeners, scheme, err := o.open(c.Logger, c.Connections)
 	if err != nil {
 		return err
 	}
@@ -208,6 +216,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		doors[i+1].open(s.Through(&o.endpoints[i].Endpoint))
 		c.Logger.Info("VPC endpoint", "name", e.ID, "url", scheme+"://"+listeners[i+1].Addr().String())
 	}
+	if c.MetricsApart {
+		doors[len(doors)-1].open(s.Metrics())
+	}
 	if desk != nil {
 		desk.Serve(s)
 	}
@@ -250,16 +261,18 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wire.Sealed(w, r)
 }
 
-// open listens: on the ordinary address and on that of each endpoint.
-func (o *serveOptions) open(logger *slog.Logger) (listeners []net.Listener, scheme string, err error) {
+// open listens: on the ordinary address, on that of each endpoint, and on that of the metrics.
+func (o *serveOptions) open(logger *slog.Logger, connections *front.Connections) (listeners []net.Listener, scheme string, err error) {
 	scheme, wrap, err := o.transport(logger)
 	if err != nil {
 		return nil, "", err
 	}
-	connections := front.NewConnections(o.maxConnections)
 	addresses := []string{o.listen}
 	for _, e := range o.endpoints {
 		addresses = append(addresses, e.listen)
+	}
+	if o.metricsListen != "" {
+		addresses = append(addresses, o.metricsListen)
 	}
 	for _, address := range addresses {
 		l, err := o.listenOn(address)
@@ -285,8 +298,8 @@ func (o *serveOptions) transport(logger *slog.Logger) (scheme string, wrap func(
 		return "", nil, errors.New("--tls-cert and --tls-key go together")
 	case o.tlsMin != "1.2" && o.tlsMin != "1.3":
 		return "", nil, errors.New("--tls-min is 1.2 or 1.3")
-	case o.tlsCert == "" && o.tlsClientCA != "":
-		return "", nil, errors.New("--tls-client-ca goes with --tls-cert")
+	case o.tlsCert == "" && (o.tlsClientCA != "" || o.tlsMin != "1.3"):
+		return "", nil, errors.New("--tls-client-ca and --tls-min go with --tls-cert")
 	case o.tlsCert == "":
 		return "http", func(l net.Listener) net.Listener { return l }, nil
 	}

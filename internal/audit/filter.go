@@ -14,7 +14,7 @@ type Filter struct {
 	EventSource  string // kms, or kms.amazonaws.com
 	User         string // part of the caller's ARN, or of the service that calls
 	Key          string // a KMS key's id or ARN
-	Error        string // an error code
+	Error        string // an error code, with Exception at its end or without
 	RequestID    string
 	Account      string // the caller's, or that of a resource
 }
@@ -26,7 +26,7 @@ func (f *Filter) Match(r *Record) bool {
 		id = &Identity{}
 	}
 	return !r.EventTime.Before(f.Since) && (f.Until.IsZero() || !r.EventTime.After(f.Until)) &&
-		is(f.EventName, r.EventName) && is(f.RequestID, r.RequestID) && is(f.Error, r.ErrorCode) &&
+		is(f.EventName, r.EventName) && is(f.RequestID, r.RequestID) && is(strings.TrimSuffix(f.Error, "Exception"), strings.TrimSuffix(r.ErrorCode, "Exception")) &&
 		(is(f.EventSource, r.EventSource) || f.EventSource+".amazonaws.com" == r.EventSource) &&
 		(strings.Contains(id.ARN, f.User) || strings.Contains(id.InvokedBy, f.User)) &&
 		(f.Key == "" || slices.ContainsFunc(r.Resources, f.isKey)) &&

@@ -14,7 +14,7 @@ import (
 
 // Bounds of every connection.
 const (
-	MaxHeader     = 64 << 10 // bytes
+	MaxHeader     = 32 << 10 // bytes
 	headerTime    = 10 * time.Second
 	requestTime   = 30 * time.Second
 	idleTime      = 2 * time.Minute

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,14 +15,17 @@ var ErrBusy = errors.New("front: too many requests by nobody in particular")
 
 const (
 	strangerWait   = 10 * time.Second
-	strangerBodies = 64 // long bodies at once
+	strangerBodies = 64   // long bodies at once
+	strangerQueue  = 1024 // requests that wait at once
 )
 
 // Strangers bounds what is done at once for requests on connections on which nobody has
 // proved yet who they are: so that a flood of them leaves the processors, and the
 // memory, to everybody else. It is safe for concurrent use.
 type Strangers struct {
-	checks chan struct{}
+	checks  chan struct{}
+	proofs  chan struct{}
+	waiting atomic.Int64
 
 	mu     sync.Mutex // guards bodies
 	bodies []*Upload  // the oldest first
@@ -56,12 +60,16 @@ func (u *Upload) Done() {
 
 // NewStrangers makes the bounds.
 func NewStrangers() *Strangers {
-	return &Strangers{checks: make(chan struct{}, 4*runtime.GOMAXPROCS(0))}
+	return &Strangers{checks: make(chan struct{}, 4*runtime.GOMAXPROCS(0)), proofs: make(chan struct{}, 4*runtime.GOMAXPROCS(0))}
 }
 
 // Check waits until it may be looked at who sent a request, and returns what to call
 // when that is known.
-func (s *Strangers) Check(r *http.Request) (done func(), err error) { return enter(r, s.checks) }
+func (s *Strangers) Check(r *http.Request) (done func(), err error) { return s.enter(r, s.checks) }
+
+// Prove waits until a request may be run that brings a proof of its own, which may have to
+// be asked for elsewhere, and returns what to call when it was.
+func (s *Strangers) Prove(r *http.Request) (done func(), err error) { return s.enter(r, s.proofs) }
 
 // Body lets a long body be read. When there are too many, the one that has been arriving
 // longest is read no further: who sends slowly on purpose keeps nobody else out. ErrBusy: all
@@ -87,7 +95,7 @@ func (s *Strangers) Body(w http.ResponseWriter, r *http.Request) (*Upload, error
 
 func nothing() {}
 
-func enter(r *http.Request, places chan struct{}) (func(), error) {
+func (s *Strangers) enter(r *http.Request, places chan struct{}) (func(), error) {
 	if Proven(r) {
 		return nothing, nil
 	}
@@ -95,6 +103,10 @@ func enter(r *http.Request, places chan struct{}) (func(), error) {
 	case places <- struct{}{}:
 		return func() { <-places }, nil
 	default:
+	}
+	defer s.waiting.Add(-1)
+	if s.waiting.Add(1) > strangerQueue {
+		return nil, ErrBusy
 	}
 	timer := time.NewTimer(strangerWait)
 	defer timer.Stop()

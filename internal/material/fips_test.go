@@ -1,6 +1,32 @@
 package material
 
-import "testing"
+import (
+	"crypto/fips140"
+	"crypto/rsa"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// In FIPS mode an RSA key is sound only if its exponent is one that the mode takes. The
+// test runs itself in that mode.
+func TestRSAExponentInFIPSMode(t *testing.T) {
+	if !fips140.Enabled() {
+		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRSAExponentInFIPSMode$")
+		c.Env = append(os.Environ(), "GODEBUG=fips140=on")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	short := rsaPair{&rsa.PrivateKey{PublicKey: rsa.PublicKey{E: 3}}}
+	if short.exponentAllowed() == fips140.Enabled() {
+		t.Errorf("exponent 3 with FIPS mode %v", fips140.Enabled())
+	}
+	short.key.E = 65537
+	if !short.exponentAllowed() {
+		t.Error("exponent 65537 is refused")
+	}
+}
 
 func TestApproved(t *testing.T) {
 	for name, want := range map[string]bool{

@@ -1,6 +1,7 @@
 package material
 
 import (
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -39,9 +40,16 @@ func newRSA(spec string, key *rsa.PrivateKey) (any, error) {
 	return rsaPair{key}, nil
 }
 
+// exponentAllowed reports whether the public exponent may be used: in FIPS mode it is greater
+// than 65,536 (FIPS 186-5, A.1.1).
+func (p rsaPair) exponentAllowed() bool { return !fips140.Enabled() || p.key.E > 1<<16 }
+
 // sound reports whether the factors are of equal length, apart from each other
 // (FIPS 186-5, A.1.1) and prime; parsing a key does not show that.
 func (p rsaPair) sound() bool {
+	if !p.exponentAllowed() {
+		return false
+	}
 	half := p.key.N.BitLen() / 2
 	if slices.ContainsFunc(p.key.Primes, func(f *big.Int) bool { return f.BitLen() != half }) {
 		return false

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -23,7 +24,7 @@ import (
 // key. Credentials are found as every AWS tool finds them.
 type AWSKMSConfig struct {
 	Key      string // ARN, or what else KeyId may be
-	Region   string // empty: as every AWS tool finds it
+	Region   string // empty: that of the ARN, or as every AWS tool finds it
 	Endpoint string // empty: that of AWS
 	Profile  string // of the shared credentials file; empty: the default
 	CA       string // file of certificates in PEM that verify Endpoint; empty: the system's
@@ -44,6 +45,9 @@ var sealContext = map[string]string{"claviger": "store key"}
 // NewAWSKMS makes the seal; it asks nobody yet.
 func NewAWSKMS(c AWSKMSConfig) (*AWSKMS, error) {
 	options := []func(*config.LoadOptions) error{config.WithRetryMaxAttempts(4)}
+	if named, err := arn.Parse(c.Key); err == nil && c.Region == "" {
+		c.Region = named.Region
+	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
 	}

@@ -19,18 +19,21 @@ import (
 )
 
 // exportFormat is the version of exports, and maxExport how long one may be, in bytes.
+// Format 1 had no last line.
 const (
-	exportFormat = 1
+	exportFormat = 2
 	maxExport    = 4 << 30
 )
 
-// An exported is one line of an export; the first one says what it is.
+// An exported is one line of an export; the first one says what it is, and the last one
+// how many records there are.
 type exported struct {
 	Export  int            `json:"export,omitzero"`
 	Created time.Time      `json:"created,omitzero"`
 	Key     string         `json:"key,omitzero"`
 	Kind    byte           `json:"kind,omitzero"`
 	Value   jsontext.Value `json:"value,omitzero"`
+	End     *int           `json:"end,omitzero"`
 }
 
 // Export writes everything but key material and credentials as lines of JSON: accounts,
@@ -47,7 +50,8 @@ func (s *Server) dump(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
-	return s.DB.Dump(ctx, tags, func(p store.Plain) error {
+	n := 0
+	err := s.DB.Dump(ctx, tags, func(p store.Plain) error {
 		p, keep, err := kms.Portable(p)
 		if err == nil {
 			p, err = iam.Portable(p)
@@ -55,8 +59,44 @@ func (s *Server) dump(ctx context.Context, w io.Writer) error {
 		if err != nil || !keep {
 			return err
 		}
+		n++
 		return writeLine(w, exported{Key: p.Key, Kind: p.Tag, Value: p.Value})
 	})
+	if err != nil {
+		return err
+	}
+	return writeLine(w, exported{End: &n})
+}
+
+// CheckExport reads an export to its end: it is one, of this format, and whole.
+func CheckExport(r io.Reader) error { return readExport(r, func(store.Plain) error { return nil }) }
+
+// readExport calls fn with each record of an export, which must be whole.
+func readExport(r io.Reader, fn func(store.Plain) error) error {
+	d := jsontext.NewDecoder(io.LimitReader(r, maxExport))
+	var first exported
+	if err := json.UnmarshalDecode(d, &first); err != nil || first.Export != exportFormat {
+		return errors.Join(fmt.Errorf("server: that is not an export of format %d", exportFormat), err)
+	}
+	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
+	for n := 0; ; n++ {
+		var line exported
+		switch err := json.UnmarshalDecode(d, &line); {
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("server: the export breaks off after %d records", n)
+		case err != nil:
+			return fmt.Errorf("server: record %d of the export: %w", n+1, err)
+		case line.End != nil && *line.End != n:
+			return fmt.Errorf("server: the export has %d records, and should have %d", n, *line.End)
+		case line.End != nil:
+			return nil
+		case !slices.Contains(tags, line.Kind) || strings.HasPrefix(line.Key, "sys/") || strings.HasPrefix(line.Key, "!"):
+			return fmt.Errorf("server: record %d of the export is of a kind that exports do not have", n+1)
+		}
+		if err := fn(store.Plain{Key: line.Key, Tag: line.Kind, Value: line.Value}); err != nil {
+			return err
+		}
+	}
 }
 
 func writeLine(w io.Writer, v exported) error {
@@ -83,12 +123,6 @@ func (s *Server) Import(ctx context.Context, r io.Reader) (keys, others int, err
 }
 
 func (s *Server) load(ctx context.Context, r io.Reader) (keys, others int, err error) {
-	d := jsontext.NewDecoder(io.LimitReader(r, maxExport))
-	var first exported
-	if err := json.UnmarshalDecode(d, &first); err != nil || first.Export != exportFormat {
-		return 0, 0, errors.Join(fmt.Errorf("server: that is not an export of format %d", exportFormat), err)
-	}
-	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
 	byID := map[string][]store.Plain{}
 	var batch []store.Plain
 	flush := func() error {
@@ -103,30 +137,22 @@ func (s *Server) load(ctx context.Context, r io.Reader) (keys, others int, err e
 		batch = batch[:0]
 		return err
 	}
-	for {
-		var line exported
-		if err := json.UnmarshalDecode(d, &line); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return keys, others, fmt.Errorf("server: record %d of the export: %w", keys+others+1, err)
-		}
-		p := store.Plain{Key: line.Key, Tag: line.Kind, Value: line.Value}
-		if !slices.Contains(tags, p.Tag) || strings.HasPrefix(p.Key, "sys/") || strings.HasPrefix(p.Key, "!") {
-			return keys, others, fmt.Errorf("server: record %d of the export is of a kind that exports do not have", keys+others+1)
-		}
+	err = readExport(r, func(p store.Plain) error {
 		if id, ok := kms.IsKey(p); ok {
 			byID[id] = append(byID[id], p)
 			keys++
-			continue
+			return nil
 		}
 		others++
 		if batch = append(batch, p); len(batch) == 500 {
-			if err := flush(); err != nil {
-				return keys, others, err
-			}
+			return flush()
 		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
 	}
-	if err := flush(); err != nil {
+	if err != nil {
 		return keys, others, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(byID)) {

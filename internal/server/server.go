@@ -17,6 +17,7 @@ import (
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/org"
@@ -67,6 +68,10 @@ type Config struct {
 	Services []iam.ServiceCredential
 	// KMS says how the KMS service runs. Its Log and Logger are set here.
 	KMS kms.Config
+	// MetricsApart says that /metrics is shown by Metrics alone, and not to everybody.
+	MetricsApart bool
+	// Connections are those that requests come by, for the metrics. Nil: not known.
+	Connections *front.Connections
 	// Logger is told what operators need to know. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -128,7 +133,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, dir: c.Dir, logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
-		Log: log, Copies: c.AuditCopies, Regions: c.KMS.Regions, Logger: c.Logger})
+		Log: log, Copies: c.AuditCopies, MetricsApart: c.MetricsApart, Connections: c.Connections, Regions: c.KMS.Regions, Logger: c.Logger})
 	return s, nil
 }
 
@@ -214,6 +219,9 @@ func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, ke
 // Handler answers requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// Metrics shows the metrics, whatever the path.
+func (s *Server) Metrics() http.Handler { return http.HandlerFunc(s.handler.Metrics) }
+
 // Through answers requests that come in by a VPC endpoint.
 func (s *Server) Through(e *iam.Endpoint) http.Handler { return s.handler.Through(e) }
 
@@ -240,10 +248,34 @@ func (s *Server) Run(ctx context.Context) {
 	wg.Go(func() { s.Log.Run(ctx) })
 	wg.Go(func() { s.KMS.Run(ctx) })
 	wg.Go(func() { s.DB.Run(ctx, s.logger) })
+	wg.Go(func() { s.watch(ctx, "the audit log", s.Log.Err) })
+	wg.Go(func() { s.watch(ctx, "the store", s.DB.Err) })
 	for _, copier := range s.copies {
 		wg.Go(func() { copier.Run(ctx) })
 	}
 	wg.Wait()
+}
+
+// watch logs when something cannot be written any more, and why, and when it can again.
+func (s *Server) watch(ctx context.Context, what string, state func() error) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	stopped := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch err := state(); {
+		case err != nil && !stopped:
+			s.logger.Error(what+" cannot be written: what would change something is refused", "err", err)
+			stopped = true
+		case err == nil && stopped:
+			s.logger.Info(what + " can be written again")
+			stopped = false
+		}
+	}
 }
 
 // Close closes the log and the store, and sends the last copies of the log. Nothing may use

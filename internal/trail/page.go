@@ -43,6 +43,9 @@ func (p *page) next(line []byte, begin audit.Place) bool {
 		return false
 	}
 	if r, ok := p.shown(line); ok {
+		if r.RecipientAccountID != p.account {
+			line = p.ownersCopy(r)
+		}
 		e := event(r, line)
 		p.answer += len(*e.CloudTrailEvent)
 		p.events = append(p.events, e)
@@ -64,7 +67,7 @@ func (p *page) tooOld(line []byte) bool {
 func (p *page) shown(line []byte) (*audit.Record, bool) {
 	var r audit.Record
 	if !bytes.Contains(line, []byte(p.account)) || // most lines, where there are many accounts
-		json.Unmarshal(line, &r) != nil || r.RecipientAccountID != p.account || regionOf(&r) != p.region || p.superseded(&r) {
+		json.Unmarshal(line, &r) != nil || r.RecipientAccountID != p.account && !p.owns(&r) || regionOf(&r) != p.region || p.superseded(&r) {
 		return nil, false
 	}
 	if r.EventTime.Before(p.start) || r.EventTime.After(p.end) {
@@ -74,6 +77,26 @@ func (p *page) shown(line []byte) (*audit.Record, bool) {
 		return nil, false
 	}
 	return &r, true
+}
+
+// owns reports whether another account has used something of this one, which CloudTrail
+// records in both. That a refused use is recorded for the caller alone is UNVERIFIED.
+func (p *page) owns(r *audit.Record) bool {
+	return r.ErrorCode == "" && slices.ContainsFunc(r.Resources, func(about audit.Resource) bool { return about.AccountID == p.account })
+}
+
+// ownersCopy makes r the record that the owner of a resource gets of another account's use:
+// it says which account called, and not who in it.
+func (p *page) ownersCopy(r *audit.Record) []byte {
+	if id := r.UserIdentity; id != nil {
+		r.UserIdentity = &audit.Identity{Type: "AWSAccount", PrincipalID: id.PrincipalID, AccountID: id.AccountID}
+	}
+	r.RecipientAccountID = p.account
+	line, err := json.Marshal(r)
+	if err != nil {
+		return nil // which is shown as an event without its text
+	}
+	return line
 }
 
 // superseded reports whether a line of the state change that stands behind r tells how

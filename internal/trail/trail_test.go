@@ -208,6 +208,33 @@ func TestWhose(t *testing.T) {
 	}
 }
 
+// TestOwner: who owns a key sees which account has used it, and not who in that account.
+func TestOwner(t *testing.T) {
+	w := newWorld(t, "")
+	use := func(code string) {
+		w.happened(0, func(r *audit.Record) {
+			r.RecipientAccountID, r.ErrorCode = "444455556666", code
+			r.UserIdentity = &audit.Identity{Type: "IAMUser", PrincipalID: "AIDA", AccountID: "444455556666", ARN: "arn:aws:iam::444455556666:user/bob", UserName: "bob"}
+			r.Resources = []audit.Resource{{AccountID: account, Type: "AWS::KMS::Key", ARN: "arn:aws:kms:eu-west-1:111122223333:key/1"}}
+		})
+	}
+	use("")
+	use("AccessDenied")
+	out, err := w.askIn("eu-west-1", Request{})
+	if err != nil || len(out.Events) != 1 {
+		t.Fatalf("%d events, %v; want 1", len(out.Events), err)
+	}
+	text := *out.Events[0].CloudTrailEvent
+	for _, want := range []string{`"recipientAccountId":"111122223333"`, `"type":"AWSAccount"`, `"accountId":"444455556666"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in %s", want, text)
+		}
+	}
+	if strings.Contains(text, "bob") || strings.Contains(text, "claviger") || out.Events[0].Username != nil {
+		t.Errorf("it tells more: %s", text)
+	}
+}
+
 // TestPhases: a state change is one event, that of its outcome.
 func TestPhases(t *testing.T) {
 	w := newWorld(t, "")

@@ -48,6 +48,10 @@ type Config struct {
 	Organizations *org.Service
 	Log           *audit.Log
 	Copies        []*ship.Copier // of the audit log; may be nil
+	// MetricsApart says that /metrics is shown by Metrics alone.
+	MetricsApart bool
+	// Connections are those that requests come by, for the metrics. Nil: not known.
+	Connections *front.Connections
 	// Regions are those of the services that have Regions. Empty: any.
 	Regions arn.Regions
 	// Logger is told of internal errors. Nil means slog.Default.
@@ -82,10 +86,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/readyz":
 		s.ready(w)
 	case "/metrics":
-		s.metrics.write(w)
+		if s.config.MetricsApart {
+			http.NotFound(w, r)
+			return
+		}
+		s.Metrics(w, r)
 	default:
 		s.serveAPI(w, r, nil)
 	}
+}
+
+// Metrics shows the metrics, to strangers a few at a time.
+func (s *Server) Metrics(w http.ResponseWriter, r *http.Request) {
+	done, err := s.strangers.Check(r)
+	if err != nil {
+		writeText(w, http.StatusServiceUnavailable, "busy\n")
+		return
+	}
+	defer done()
+	s.metrics.write(w)
 }
 
 // ready says whether requests can be served: the audit log and the store must
@@ -316,6 +335,13 @@ func (s *Server) run(x *exchange, credential *iam.Credential, region string) err
 	var out any
 	if err == nil && x.service.admit != nil {
 		err = x.service.admit(call, x.operation.name)
+	}
+	if err == nil && x.operation.unsigned {
+		done, busy := s.strangers.Prove(x.r)
+		if busy != nil {
+			return busy
+		}
+		defer done()
 	}
 	if err == nil {
 		out, err = x.perform(call)

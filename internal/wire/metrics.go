@@ -63,6 +63,10 @@ func newMetricSet(c Config, all []*service) *metricSet {
 		}
 		return 1
 	})
+	if c.Connections != nil {
+		m.set.NewGauge("claviger_connections_open", func() float64 { return float64(c.Connections.Open()) })
+		m.set.NewGauge("claviger_connections_refused_total", func() float64 { return float64(c.Connections.Refused()) })
+	}
 	for _, copier := range c.Copies {
 		m.set.NewGauge(`claviger_audit_copies_sent_total{to="`+copier.Name()+`"}`, func() float64 { return float64(copier.Sent()) })
 		m.set.NewGauge(`claviger_audit_copies_dropped_total{to="`+copier.Name()+`"}`, func() float64 { return float64(copier.Dropped()) })
