@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/front"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/server"
 )
@@ -188,6 +191,24 @@ func TestUnfinished(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeServer(t, s)
+}
+
+// Metrics are where they were asked for, and nowhere else.
+func TestMetricsApart(t *testing.T) {
+	for apart, want := range map[bool]int{false: 200, true: 404} {
+		s := mustOpen(t, server.Config{RootKeys: rootKeys, MetricsApart: apart, Connections: front.NewConnections(1)})
+		for _, ask := range []struct {
+			h      http.Handler
+			status int
+		}{{s.Handler(), want}, {s.Metrics(), 200}} {
+			w := httptest.NewRecorder()
+			ask.h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			if w.Code != ask.status || ask.status == 200 && !strings.Contains(w.Body.String(), "claviger_connections_open 0") {
+				t.Errorf("apart %v: %d, %s", apart, w.Code, w.Body)
+			}
+		}
+		closeServer(t, s)
+	}
 }
 
 // TestMissingKeyFile: a store that exists never gets a new root key.
