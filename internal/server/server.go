@@ -93,6 +93,7 @@ type Server struct {
 	seals    []seal.Options // that it was started with, or that were made since
 	place    func(seal.Options) seal.Options
 	dir      string // empty: in memory
+	onDisk   bool   // the store or its log
 	logger   *slog.Logger
 	copies   []*ship.Copier
 }
@@ -130,7 +131,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, dir: c.Dir, logger: c.Logger, copies: c.AuditCopies}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, dir: c.Dir, onDisk: c.logDir() != "", logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, MetricsApart: c.MetricsApart, Connections: c.Connections, Regions: c.KMS.Regions, Logger: c.Logger})
@@ -248,8 +249,10 @@ func (s *Server) Run(ctx context.Context) {
 	wg.Go(func() { s.Log.Run(ctx) })
 	wg.Go(func() { s.KMS.Run(ctx) })
 	wg.Go(func() { s.DB.Run(ctx, s.logger) })
-	wg.Go(func() { s.watch(ctx, "the audit log", s.Log.Err) })
-	wg.Go(func() { s.watch(ctx, "the store", s.DB.Err) })
+	if s.onDisk {
+		wg.Go(func() { s.watch(ctx, "the audit log", s.Log.Err) })
+		wg.Go(func() { s.watch(ctx, "the store", s.DB.Err) })
+	}
 	for _, copier := range s.copies {
 		wg.Go(func() { copier.Run(ctx) })
 	}
