@@ -68,9 +68,12 @@ func TestCanaries(t *testing.T) {
 	}
 	c := canaries{}
 	c.add("passphrase", []byte("canary passphrase of the seal"))
-	pass := filepath.Join(work, "pass")
-	if err := os.WriteFile(pass, append(c["passphrase"], '\n'), 0o600); err != nil {
-		t.Fatal(err)
+	c.add("next passphrase", []byte("canary passphrase of the next seal"))
+	pass, next := filepath.Join(work, "pass"), filepath.Join(work, "next")
+	for path, phrase := range map[string]string{pass: "passphrase", next: "next passphrase"} {
+		if err := os.WriteFile(path, append(c[phrase], '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	address, err := freeAddress()
 	if err != nil {
@@ -111,7 +114,7 @@ func TestCanaries(t *testing.T) {
 	}
 	c.search(t, "/metrics", metrics.Bytes())
 	for _, args := range [][]string{{"backup", "--output", filepath.Join(work, "backup")}, {"export", "--output", filepath.Join(work, "export")}, {"seal", "status"},
-		{"seal", "rotate", "--new-seal", "passphrase", "--new-seal-passphrase-file", pass}} {
+		{"seal", "rotate", "--new-seal", "passphrase", "--new-seal-passphrase-file", next}} {
 		var said bytes.Buffer
 		if err := inDirectory(binary, work, tmp, &said, append(args, "--data", data)...).Run(); err != nil {
 			t.Fatalf("%v: %v: %s", args, err, said.Bytes())
@@ -127,7 +130,7 @@ func TestCanaries(t *testing.T) {
 		t.Errorf("the server did not die of SIGABRT: %s", output.Bytes())
 	}
 	err = filepath.WalkDir(work, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() || path == pass || path == filepath.Join(data, "root-credentials") {
+		if err != nil || !entry.Type().IsRegular() || path == pass || path == next || path == filepath.Join(data, "root-credentials") {
 			return err
 		}
 		if strings.HasPrefix(entry.Name(), "core") {
