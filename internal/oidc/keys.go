@@ -114,6 +114,13 @@ func (k *keys) fetch() ([]jose.JSONWebKey, error) {
 	return usable(set.Keys), nil
 }
 
+// How long RSA keys are that are used, in bits: shorter ones are not safe, longer ones cost
+// too much for what a stranger may ask.
+const (
+	minRSA = 1024
+	maxRSA = 8192
+)
+
 // usable are the public RSA and ECDSA keys for signatures in a set; what else is
 // in it does not matter.
 func usable(set []jsontext.Value) (out []jose.JSONWebKey) {
@@ -122,8 +129,12 @@ func usable(set []jsontext.Value) (out []jose.JSONWebKey) {
 		if key.UnmarshalJSON(text) != nil || key.Use != "" && key.Use != "sig" || len(out) == maxKeys {
 			continue
 		}
-		switch key.Key.(type) {
-		case *rsa.PublicKey, *ecdsa.PublicKey:
+		switch public := key.Key.(type) {
+		case *rsa.PublicKey:
+			if bits := public.N.BitLen(); bits >= minRSA && bits <= maxRSA && public.E > 1 {
+				out = append(out, key)
+			}
+		case *ecdsa.PublicKey:
 			out = append(out, key)
 		}
 	}
