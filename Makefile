@@ -5,7 +5,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false
 GO := go
 
-.PHONY: run build test test-clients torture check tools generate bench fuzz fuzz-long agreement differential clean
+.PHONY: run build test test-clients torture check tools generate bench fuzz fuzz-long agreement prove differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -64,6 +64,10 @@ fuzz-long:
 # The decision against the slow evaluator of the tests, more than a million times.
 agreement:
 	$(GO) test ./internal/authz -count 1 -timeout 60m -run 'Agreement|Corpus|Never|Order' -rapid.checks=2500
+
+# What the analysis of policies claims, against many random requests.
+prove:
+	$(GO) test ./internal/analyze -count 1 -timeout 60m -run 'Random|Pointwise' -analyze.rounds 20000
 
 # The decision against another implementation, which npm installs outside of the
 # repository. Needs node.

@@ -13,6 +13,7 @@ const module = "github.com/claviger/claviger/"
 // draws them. cmd, server, kmstest and scenario, which put the parts together,
 // may import everything.
 var arrows = map[string]string{
+	"internal/analyze":           "arn authz policy",
 	"internal/arn":               "",
 	"internal/attest":            "",
 	"internal/attest/attesttest": "",
@@ -57,7 +58,7 @@ var arrows = map[string]string{
 var free = []string{"cmd/claviger", "internal/leakcheck", "internal/scenario", "internal/server", "kmstest", "tools/wholerequest", "tools/compatibility", "tools/rules"}
 
 // pure packages do no I/O and read no environment.
-var pure = []string{"internal/arn", "internal/policy", "internal/authz"}
+var pure = []string{"internal/arn", "internal/policy", "internal/authz", "internal/analyze"}
 
 // TestLayers reads the import lists of all packages and holds the drawing.
 func TestLayers(t *testing.T) {

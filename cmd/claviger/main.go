@@ -42,6 +42,12 @@ func commands() []command {
 		{"audit verify", "check the audit log of a data directory", auditVerify},
 		{"audit query", "find records in an audit log", auditQuery},
 		{"audit tail", "print the newest records of an audit log, and those that come", auditTail},
+		{"policy diff", "prove that NEW allows nothing that OLD does not, or show requests", policyCommandOf("policy diff", 2, nil, policyDiff)},
+		{"policy public", "prove that a key policy lets no stranger in, or show requests", policyCommandOf("policy public", 1, nil, policyPublic)},
+		{"policy never", "prove that nobody may do some actions, or show requests", policyNever()},
+		{"policy who", "list who may do an action by a key policy, and on what conditions", policyWho()},
+		{"policy lockout", "list who could still change a key policy", policyCommandOf("policy lockout", 1, nil, policyLockout)},
+		{"policy lint", "list statements of a key policy that could be left out, proved", policyCommandOf("policy lint", 1, nil, policyLint)},
 		{"version", "print the version", version},
 		{"help", "print this, or what a command takes", help},
 	}
@@ -54,10 +60,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	var status exitStatus
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
 		os.Exit(2)
+	case errors.As(err, &status):
+		os.Exit(int(status))
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "claviger:", err)
 		os.Exit(1)

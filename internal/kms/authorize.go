@@ -26,27 +26,12 @@ var actions = func() map[string]policy.Action {
 	return m
 }()
 
-var crossAccount = func() (set policy.ActionSet) {
-	for _, name := range []string{
-		"Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext",
-		"GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "Sign", "Verify",
-		"DeriveSharedSecret", "DescribeKey", "GetKeyRotationStatus", "GetPublicKey", "CreateGrant", "ListGrants",
-		"RetireGrant", "RevokeGrant", "Encapsulate", "Decapsulate",
-	} {
-		set.Add(policy.MustAction("kms:" + name))
-	}
-	return set
-}()
-
-// CrossAccount reports whether an action may work on another account's key (AUTH-4.3).
-func CrossAccount(a policy.Action) bool { return crossAccount.Has(a) }
-
 // authorize asks the key's policy, and all that it lets in, whether the caller
 // may perform the action on the target, and returns the key. A key that does
 // not exist is told only to callers of its own account whose identity policies
 // would let them, and not if only a ciphertext names it.
 func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *conditions) (*Key, error) {
-	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: CrossAccount(action), Conditions: c}
+	q := iam.Query{Action: action, Resource: t.arn, ResourceAccount: t.account, CrossAccount: authz.AcrossAccounts.Has(action), Conditions: c}
 	c.tx = tx
 	if t.key != nil {
 		c.key = t.key

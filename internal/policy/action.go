@@ -75,6 +75,20 @@ func (s *ActionSet) addPattern(pattern string) {
 	}
 }
 
+// Or is what is in one of two sets.
+func (s ActionSet) Or(o ActionSet) ActionSet {
+	for i := range s {
+		s[i] |= o[i]
+	}
+	return s
+}
+
+// ActionsNamed are the actions that an entry of an Action element matches, as kms:Get*.
+func ActionsNamed(pattern string) (s ActionSet) {
+	s.addPattern(pattern)
+	return s
+}
+
 // complement turns the set into every action it does not hold.
 func (s *ActionSet) complement() {
 	for a := Action(1); int(a) < NumActions; a++ {

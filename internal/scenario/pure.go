@@ -9,7 +9,6 @@ import (
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/authz"
-	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/policy"
 )
 
@@ -261,7 +260,7 @@ func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
 			return nil, nil, fmt.Errorf("no key %s", c.Key)
 		}
 		req.Resource, req.Guarded, req.ResourceAccount = p.keyARN(c.Key), true, ctx.key.Account
-		req.CrossAccount = kms.CrossAccount(action)
+		req.CrossAccount = authz.AcrossAccounts.Has(action)
 	}
 	ctx.apply(req)
 	req.ServiceCondition = ctx

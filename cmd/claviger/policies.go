@@ -1,0 +1,380 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/internal/analyze"
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// An exitStatus makes claviger exit with that after what it has printed.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprint("exit status ", int(e)) }
+
+// misuse is the exit status of a question that could not be asked; the others are those of
+// an answer: 0 proven, 1 refuted, 2 undecided.
+const misuse exitStatus = 3
+
+// A policyCommand answers a question about key policies in files.
+type policyCommand struct {
+	key, account, output string
+	stdout               io.Writer
+	flags                *flag.FlagSet
+	names                []string
+	docs                 []*policy.Document
+	policies             []*policy.Policy
+}
+
+// policyCommandOf makes a command that takes n policies and then answers ask.
+func policyCommandOf(name string, n int, flags func(*flag.FlagSet), ask func(*policyCommand) error) func(context.Context, []string, io.Writer, io.Writer) error {
+	return func(_ context.Context, args []string, stdout, stderr io.Writer) error {
+		c := &policyCommand{stdout: stdout, flags: newFlags(name, stderr)}
+		c.flags.StringVar(&c.key, "key", "", "ARN of the KMS key (default one that the policies name, or else some key of the account)")
+		c.flags.StringVar(&c.account, "account", "", "account of the key, 12 digits (default the one whose root user the policies name)")
+		c.flags.StringVar(&c.output, "output", "text", "text or json")
+		if flags != nil {
+			flags(c.flags)
+		}
+		err := c.read(args, n)
+		if err == nil {
+			err = ask(c)
+		}
+		var status exitStatus
+		if err == nil || errors.As(err, &status) || errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		if !errors.Is(err, errUsage) { // which has been told
+			fmt.Fprintln(stderr, "claviger:", err)
+		}
+		if errors.Is(err, analyze.ErrUndecided) {
+			return exitStatus(analyze.Undecided)
+		}
+		return misuse
+	}
+}
+
+// read reads flags and n policies, in any order.
+func (c *policyCommand) read(args []string, n int) error {
+	for {
+		if err := c.flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintf(c.flags.Output(), "Usage of %s:\n", c.flags.Name())
+			c.flags.PrintDefaults()
+			return err
+		} else if err != nil {
+			return errUsage
+		}
+		if c.flags.NArg() == 0 {
+			break
+		}
+		c.names, args = append(c.names, c.flags.Arg(0)), c.flags.Args()[1:]
+	}
+	if len(c.names) != n {
+		return fmt.Errorf("%s takes %d files with policies", strings.TrimPrefix(c.flags.Name(), "claviger "), n)
+	}
+	for _, name := range c.names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		doc, err := policy.Parse(text)
+		if err == nil {
+			err = policy.Validate(doc, policy.Key)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		c.docs = append(c.docs, doc)
+		c.policies = append(c.policies, policy.Compile(doc, policy.Key, name))
+	}
+	return c.findKey()
+}
+
+// findKey finds out which key is meant.
+func (c *policyCommand) findKey() error {
+	if c.key != "" {
+		if a, err := arn.Parse(c.key); err != nil || a.Service != "kms" || !strings.HasPrefix(a.Resource, "key/") {
+			return fmt.Errorf("--key: %q is not the ARN of a KMS key", c.key)
+		}
+		return nil
+	}
+	var accounts []string
+	for _, doc := range c.docs {
+		for _, s := range doc.Statements {
+			if s.Resource == nil {
+				continue
+			}
+			for _, r := range s.Resource.Items {
+				if a, err := arn.Parse(r.Text); err == nil && a.Service == "kms" && strings.HasPrefix(a.Resource, "key/") && !strings.ContainsAny(r.Text, "*?$") {
+					c.key = cmp.Or(c.key, r.Text)
+				}
+			}
+		}
+		_ = doc.EachPrincipal(func(_ string, entry *policy.Item) error {
+			if a, err := arn.Parse(entry.Text); err == nil && a.Resource == "root" {
+				accounts = append(accounts, a.Account)
+			} else if arn.IsAccount(entry.Text) {
+				accounts = append(accounts, entry.Text)
+			}
+			return nil
+		})
+	}
+	if c.key != "" && c.account == "" {
+		return nil
+	}
+	slices.Sort(accounts)
+	accounts = slices.Compact(accounts)
+	switch {
+	case c.account == "" && len(accounts) == 1:
+		c.account = accounts[0]
+	case c.account == "":
+		return fmt.Errorf("which account the key is in is not plain from the policies, which name %d: give --key or --account", len(accounts))
+	case !arn.IsAccount(c.account):
+		return fmt.Errorf("--account: %q is not a 12-digit account id", c.account)
+	}
+	c.key = "arn:aws:kms:us-east-1:" + c.account + ":key/00000000-0000-0000-0000-000000000000"
+	return nil
+}
+
+// A shownWitness is a witness as it is printed.
+type shownWitness struct {
+	Actions []string
+	Caller  string
+	Account string
+	Given   []string `json:",omitzero"`
+	By      string   // what allows it
+	Before  string   `json:",omitzero"` // why it was refused
+	Also    []string `json:",omitzero"` // other callers of whom the same is true
+}
+
+// An answered is an answer as it is printed.
+type answered struct {
+	Verdict   string
+	Witnesses []*shownWitness `json:",omitzero"`
+	Doubts    []string        `json:",omitzero"`
+}
+
+// show puts an answer into words: p allows the witnesses, and before, if it is not nil,
+// refuses them. Witnesses that differ in the caller alone are shown as one.
+func show(a analyze.Answer, p, before *policy.Policy) answered {
+	out := answered{Verdict: a.Verdict.String(), Doubts: a.Doubts}
+	known := map[string]*shownWitness{}
+	for _, w := range a.Witnesses {
+		d := w.Decide(p)
+		s := &shownWitness{Caller: w.Request.Caller.Shown(), Account: w.Request.Caller.Account, Given: w.Given, By: place(cmp.Or(d.Via.Ref, d.By.Ref), p)}
+		for _, action := range w.Alike {
+			s.Actions = append(s.Actions, action.String())
+		}
+		if before != nil {
+			refused := w.Decide(before)
+			s.Before = refused.Refusal(w.Request)
+			if _, why, ok := strings.Cut(s.Before, " because "); ok {
+				s.Before = why
+			} else if _, why, ok := strings.Cut(s.Before, " with "); ok {
+				s.Before = why + ": " + place(refused.By.Ref, before)
+			}
+		}
+		same := fmt.Sprint(s.Actions, s.Given, s.By, s.Before)
+		if first := known[same]; first != nil {
+			first.Also = append(first.Also, s.Caller)
+			continue
+		}
+		known[same] = s
+		out.Witnesses = append(out.Witnesses, s)
+	}
+	return out
+}
+
+// place is where a statement is.
+func place(ref policy.Ref, p *policy.Policy) string {
+	s := p.Statement(ref)
+	if s == nil {
+		return p.Name
+	}
+	text := fmt.Sprintf("%s:%d:%d, statement %d", p.Name, s.Pos.Line, s.Pos.Column, ref)
+	if s.Sid != "" {
+		text += " " + s.Sid
+	}
+	return text
+}
+
+// print prints an answer, under a title for each verdict, and returns its exit status. when
+// is when the other policy was, or is, in force.
+func (c *policyCommand) print(a answered, titles map[analyze.Verdict]string, v analyze.Verdict, when string) error {
+	if c.output == "json" {
+		if err := writeJSON(c.stdout, a); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(c.stdout, titles[v])
+		for _, w := range a.Witnesses {
+			fmt.Fprintf(c.stdout, "\n%s by %s\n", strings.Join(w.Actions, ", "), w.Caller)
+			if w.Given != nil {
+				fmt.Fprintf(c.stdout, "  if %s\n", strings.Join(w.Given, "; "))
+			}
+			fmt.Fprintf(c.stdout, "  allowed by %s\n", w.By)
+			if w.Before != "" {
+				fmt.Fprintf(c.stdout, "  refused %s: %s\n", when, w.Before)
+			}
+			if w.Also != nil {
+				fmt.Fprintf(c.stdout, "  as well by %s\n", strings.Join(w.Also, ", "))
+			}
+		}
+		for _, doubt := range a.Doubts {
+			fmt.Fprintf(c.stdout, "\nnot known: %s\n", doubt)
+		}
+	}
+	if v == analyze.Proven {
+		return nil
+	}
+	return exitStatus(v)
+}
+
+func policyDiff(c *policyCommand) error {
+	old, new := c.policies[0], c.policies[1]
+	more, err := analyze.NewAccess(analyze.Key(c.key), old, new)
+	if err != nil {
+		return err
+	}
+	less, err := analyze.NewAccess(analyze.Key(c.key), new, old)
+	if err != nil {
+		return err
+	}
+	gained, lost := show(more, new, old), show(less, old, new)
+	if c.output == "json" {
+		if err := writeJSON(c.stdout, struct{ New, Lost answered }{gained, lost}); err != nil {
+			return err
+		}
+	} else {
+		_ = c.print(gained, map[analyze.Verdict]string{analyze.Proven: "Proven: " + new.Name + " allows nothing that " + old.Name + " does not.",
+			analyze.Refuted: new.Name + " allows what " + old.Name + " does not:", analyze.Undecided: "Undecided whether " + new.Name + " allows something new."}, more.Verdict, "before")
+		fmt.Fprintln(c.stdout)
+		_ = c.print(lost, map[analyze.Verdict]string{analyze.Proven: "It still allows all that " + old.Name + " does.",
+			analyze.Refuted: "It refuses what " + old.Name + " allows:", analyze.Undecided: "Undecided whether it still allows all that " + old.Name + " does."}, less.Verdict, "now")
+	}
+	if more.Verdict == analyze.Proven {
+		return nil
+	}
+	return exitStatus(more.Verdict)
+}
+
+func policyPublic(c *policyCommand) error {
+	a, err := analyze.Public(analyze.Key(c.key), c.policies[0])
+	if err != nil {
+		return err
+	}
+	return c.print(show(a, c.policies[0], nil), map[analyze.Verdict]string{
+		analyze.Proven: "Proven: nobody is allowed anything of whose account, organization or network the policy names nothing.", analyze.Refuted: "Public:",
+		analyze.Undecided: "Undecided whether it is public."}, a.Verdict, "")
+}
+
+// policyNever asks whether actions are never allowed.
+func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
+	var actions fileList
+	return policyCommandOf("policy never", 1, func(f *flag.FlagSet) {
+		actions = nil
+		f.Var(&actions, "action", "action that nobody may do, as kms:Decrypt or kms:*; may be repeated")
+	}, func(c *policyCommand) error {
+		if len(actions) == 0 {
+			return errors.New("policy never needs --action")
+		}
+		var set policy.ActionSet
+		for _, pattern := range actions {
+			some := policy.ActionsNamed(pattern)
+			if some == (policy.ActionSet{}) {
+				return fmt.Errorf("--action: %q names no action", pattern)
+			}
+			set = set.Or(some)
+		}
+		a, err := analyze.Possible(analyze.Key(c.key), c.policies[0], set)
+		if err != nil {
+			return err
+		}
+		return c.print(show(a, c.policies[0], nil), map[analyze.Verdict]string{analyze.Proven: "Proven: never.", analyze.Refuted: "It can happen:", analyze.Undecided: "Undecided."}, a.Verdict, "")
+	})
+}
+
+// policyWho lists who may do something.
+func policyWho() func(context.Context, []string, io.Writer, io.Writer) error {
+	var action string
+	return policyCommandOf("policy who", 1, func(f *flag.FlagSet) { f.StringVar(&action, "action", "kms:Decrypt", "the action") }, func(c *policyCommand) error {
+		rows, err := c.who(action)
+		if err == nil && len(rows) == 0 && c.output != "json" {
+			fmt.Fprintln(c.stdout, "nobody")
+		}
+		return err
+	})
+}
+
+// who prints who may do an action.
+func (c *policyCommand) who(name string) ([]analyze.Row, error) {
+	if !strings.Contains(name, ":") {
+		name = "kms:" + name
+	}
+	action, ok := policy.ActionNamed(name)
+	if !ok {
+		return nil, fmt.Errorf("there is no action %q", name)
+	}
+	rows, err := analyze.Who(analyze.Key(c.key), c.policies[0], action)
+	if err != nil {
+		return nil, err
+	}
+	if c.output == "json" {
+		return rows, writeJSON(c.stdout, rows)
+	}
+	for _, r := range rows {
+		fmt.Fprintln(c.stdout, strings.Join(r.Callers, "\n"))
+		fmt.Fprintln(c.stdout, "  by", place(r.Statement, c.policies[0]))
+		for _, condition := range r.Conditions {
+			fmt.Fprintln(c.stdout, "  if", condition)
+		}
+	}
+	return rows, nil
+}
+
+// policyLockout lists who could still change the policy.
+func policyLockout(c *policyCommand) error {
+	rows, err := c.who("kms:PutKeyPolicy")
+	if err != nil || len(rows) > 0 {
+		return err
+	}
+	fmt.Fprintln(c.stdout, "Nobody could change this policy any more.")
+	return exitStatus(analyze.Refuted)
+}
+
+// policyLint lists statements that could be left out.
+func policyLint(c *policyCommand) error {
+	found, err := analyze.Redundant(analyze.Key(c.key), c.policies[0])
+	if err != nil {
+		return err
+	}
+	type lint struct{ Statement, Finding string }
+	lints := []lint{}
+	for _, l := range found {
+		what := "redundant: without it everything is decided as with it"
+		if l.Dead {
+			what = "dead: it applies to no request"
+		}
+		lints = append(lints, lint{place(l.Statement, c.policies[0]), what})
+	}
+	if c.output == "json" {
+		err = writeJSON(c.stdout, lints)
+	} else {
+		for _, l := range lints {
+			fmt.Fprintf(c.stdout, "%s: %s\n", l.Statement, l.Finding)
+		}
+	}
+	if err == nil && len(lints) > 0 {
+		err = exitStatus(analyze.Refuted)
+	}
+	return err
+}

@@ -1,0 +1,311 @@
+package analyze
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// A space is all requests about one key, as far as some policies can tell them apart:
+// classes of callers and, for each part of a request that is independent of the others, a
+// dimension of classes of what that part can be.
+type space struct {
+	*diagram
+	key     Key
+	account string // the key's
+	region  string
+	parts   []*dimension // the diagram's dimensions, in its order
+	given   []*policy.Policy
+	rules   map[*policy.Policy][]*rule
+	tests   map[string]*test // by what they say
+	order   []*test          // as the policies have them
+	callers []*caller
+	kinds   [][]policy.Action // of actions; see actions
+	// accounts are the key's and those that the policies name.
+	accounts []string
+	arns     []string // of callers that the policies name
+
+	identity, limits node // whether the caller's own policies allow
+}
+
+// What the caller's own policies say, in words.
+const (
+	identityName = "an identity policy allows it"
+	limitsName   = "boundary and session policies allow it"
+)
+
+// A dimension is a part of a request. Its samples stand for all that the part can be.
+type dimension struct {
+	name    string
+	samples []sample // one for each class
+	tests   []*test  // that ask it
+}
+
+// A sample is one thing that a part of a request can be.
+type sample struct {
+	name string // for people; empty: the part is absent
+	set  func(*situation)
+	// apart is what some callers can have and others not; it keeps samples apart.
+	apart string
+	// element is the value that the sample adds to a key with several; see adds.
+	element string
+	// trusted says that the policies name the value of something that says who or where the
+	// caller is, and of every other such value in the class.
+	trusted bool
+}
+
+// A rule is a statement with what it asks.
+type rule struct {
+	policy.Rule
+	tests []*test
+}
+
+// A test is a condition, which all statements that say the same share. How it depends on
+// the dimensions is in node; one about the caller has its answers by caller instead.
+type test struct {
+	policy.Test
+	text     string
+	ofCaller bool
+	node     node
+	// doubt says why the analysis does not know what the test holds for: it may hold or not,
+	// whatever the request. Empty: it knows.
+	doubt string
+}
+
+// A caller is a class of callers: those that no statement and no condition tells apart.
+type caller struct {
+	who     authz.Caller
+	members []authz.Caller // that were found to be in the class
+	holds   map[*test]bool
+	reach   map[*rule]policy.Reach
+	facts   node // what else is true of requests by such callers
+}
+
+// newSpace makes the space of what some policies ask about requests for a key.
+func newSpace(key Key, policies ...*policy.Policy) (s *space, err error) {
+	a, err := arn.Parse(string(key))
+	if err != nil {
+		return nil, fmt.Errorf("analyze: the key: %w", err)
+	}
+	s = &space{diagram: newDiagram(), key: key, account: a.Account, region: a.Region, rules: map[*policy.Policy][]*rule{}, tests: map[string]*test{}}
+	for _, p := range policies {
+		if _, known := s.rules[p]; known || p == nil {
+			continue
+		}
+		s.given = append(s.given, p)
+		for _, r := range p.Rules() {
+			x := &rule{Rule: r}
+			for _, t := range r.Tests() {
+				x.tests = append(x.tests, s.test(t, p.Document.Version))
+			}
+			s.rules[p] = append(s.rules[p], x)
+		}
+	}
+	s.identity, s.limits = s.either(identityName), s.either(limitsName)
+	s.divide()
+	if err := s.findCallers(a.Partition); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// test finds or makes the test that a condition is. What it says depends on the policy's
+// version only by its variables.
+func (s *space) test(t policy.Test, version string) *test {
+	text := describe(t.Source())
+	name := text
+	if strings.Contains(text, "${") {
+		name += " " + version
+	}
+	if known := s.tests[name]; known != nil {
+		return known
+	}
+	x := &test{Test: t, text: text}
+	s.tests[name] = x
+	s.order = append(s.order, x)
+	return x
+}
+
+// describe is a condition as a line of text.
+func describe(c *policy.Condition) string {
+	var values []string
+	for _, v := range c.Values.Items {
+		values = append(values, v.Text)
+	}
+	return c.Operator + " " + c.Key + " " + strings.Join(values, ", ")
+}
+
+// either is a fact that may be true or not.
+func (s *space) either(name string) node {
+	p := &dimension{name: name, samples: []sample{{}, {name: name}}}
+	return s.is(s.add(p), s.only(p, func(i int) bool { return i == 1 }))
+}
+
+func (s *space) add(p *dimension) int {
+	s.parts = append(s.parts, p)
+	return s.dimension(len(p.samples))
+}
+
+func (s *space) only(p *dimension, which func(i int) bool) set {
+	out := newSet(len(p.samples))
+	for i := range p.samples {
+		if which(i) {
+			out.add(i)
+		}
+	}
+	return out
+}
+
+// divide makes the dimensions and the tests' nodes.
+func (s *space) divide() {
+	groups := map[string][]*test{}
+	var names []string
+	for _, t := range s.order {
+		group := groupOf(t.Key())
+		switch _, variables := t.Shapes(); {
+		case t.Quantifier() == policy.Never:
+			t.node = no
+			continue
+		case group == ofCaller && s.aboutCallers(variables), group == ofKey && variables != nil && s.aboutCallers(variables):
+			t.ofCaller = true
+			continue
+		case variables != nil:
+			s.doubted(t, "a policy variable")
+			continue
+		case group == ofKey:
+			t.node = constant(t.Holds(newSituation(s.key)))
+			continue
+		}
+		if groups[group] == nil {
+			names = append(names, group)
+		}
+		groups[group] = append(groups[group], t)
+	}
+	for _, name := range names {
+		s.divideGroup(name, groups[name])
+	}
+}
+
+func constant(b bool) node {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// aboutCallers reports whether variables are known with the caller's account: those of
+// which a caller stands for all in the class. UNVERIFIED by anything but the tests.
+func (s *space) aboutCallers(variables []policy.ConditionKey) bool {
+	return !slices.ContainsFunc(variables, func(k policy.ConditionKey) bool {
+		return k.ID != policy.KeyPrincipalAccount && k.ID != policy.KeyKMSCallerAccount && k.ID != policy.KeyResourceAccount
+	})
+}
+
+// doubted makes a test one of which it is not known when it holds.
+func (s *space) doubted(t *test, why string) {
+	t.doubt, t.node = why, s.either(t.text)
+}
+
+// divideGroup makes the dimensions of a group of keys that belong together. Tests that make
+// them too hard are doubted, and the rest is tried again.
+func (s *space) divideGroup(name string, tests []*test) {
+	parts, err := s.partsOf(name, tests)
+	if err != nil {
+		hard := func(t *test) bool {
+			shapes, _ := t.Shapes()
+			return slices.ContainsFunc(shapes, func(x policy.Shape) bool { return x.Kind == policy.PatternShape || x.Kind == policy.OtherShape })
+		}
+		var rest []*test
+		for _, t := range tests {
+			if hard(t) {
+				s.doubted(t, err.Error())
+			} else {
+				rest = append(rest, t)
+			}
+		}
+		if len(rest) > 0 && len(rest) < len(tests) {
+			s.divideGroup(name, rest)
+		}
+		return
+	}
+	var dims []int
+	for _, p := range parts {
+		p.tests = tests
+		s.narrow(p, tests)
+		dims = append(dims, s.add(p))
+	}
+	for _, t := range tests {
+		t.node = s.nodeOf(t, parts, dims)
+	}
+}
+
+// narrow leaves one sample of those that no test tells apart.
+func (s *space) narrow(p *dimension, tests []*test) {
+	seen := map[string]int{}
+	var kept []sample
+	for _, x := range p.samples {
+		var ways strings.Builder
+		ways.WriteString(x.apart)
+		ways.WriteByte(digitOf[x.name == ""])
+		at := s.at(x)
+		for _, t := range tests {
+			if severalParts(t.Key().ID) {
+				ways.WriteByte(digitOf[x.element != "" && t.Passes(x.element, at)])
+				ways.WriteByte(digitOf[x.element != ""])
+				continue
+			}
+			ways.WriteByte(digitOf[t.Holds(at)])
+		}
+		x.trusted = slices.ContainsFunc(tests, func(t *test) bool { return trusted[t.Key().ID] && s.names(t, x) })
+		if i, known := seen[ways.String()]; !known {
+			seen[ways.String()] = len(kept)
+			kept = append(kept, x)
+		} else if kept[i].trusted && !x.trusted {
+			kept[i] = x // who does not distrust it does not distrust the other
+		}
+	}
+	p.samples = kept
+}
+
+// at is a situation of which nothing is known but one sample.
+func (s *space) at(x sample) *situation {
+	at := newSituation(s.key)
+	if x.set != nil {
+		x.set(at)
+	}
+	return at
+}
+
+// nodeOf is how a test depends on the parts of its group.
+func (s *space) nodeOf(t *test, parts []*dimension, dims []int) node {
+	if !severalParts(t.Key().ID) {
+		for i, p := range parts {
+			holds := s.only(p, func(j int) bool { return t.Holds(s.at(p.samples[j])) })
+			if one := s.is(dims[i], holds); one > yes || len(parts) == 1 {
+				return one
+			}
+		}
+		return constant(t.Empty()) // no part has the key
+	}
+	all, some, empty := yes, no, yes
+	for i, p := range parts {
+		passing := func(j int) bool { return t.Passes(p.samples[j].element, s.at(p.samples[j])) }
+		all = s.and(all, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element == "" || passing(j) })))
+		some = s.or(some, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element != "" && passing(j) })))
+		empty = s.and(empty, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element == "" })))
+	}
+	switch t.Quantifier() {
+	case policy.All:
+		return all
+	case policy.Any:
+		return some
+	case policy.Absence:
+		return s.or(s.and(empty, constant(t.Empty())), s.minus(constant(t.Present()), empty))
+	default:
+		return s.and(empty, constant(t.Empty()))
+	}
+}

@@ -1,0 +1,249 @@
+package analyze
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/policy"
+)
+
+// A Row says that a statement of a key policy lets some callers do something, and what
+// else has to be true. Each row is true; together they are everything that the policy allows,
+// and none of them follows from another one alone.
+type Row struct {
+	Callers    []string
+	Statement  policy.Ref
+	Conditions []string // all of which must hold
+}
+
+// Who lists who may do an action by a key policy, whatever callers could exist.
+// ErrUndecided: the policy is too large.
+func Who(key Key, p *policy.Policy, action policy.Action) (rows []Row, err error) {
+	err = within(key, []*policy.Policy{p}, func(s *space) {
+		type same struct {
+			statement policy.Ref
+			holds     node
+			care      node
+		}
+		by := map[same][]*caller{}
+		var order []same
+		for _, c := range s.callers {
+			care := s.possible(c, action)
+			for _, w := range s.wayThrough(p, c, action, care) {
+				k := same{w.rule.Ref, w.holds, care}
+				if by[k] == nil {
+					order = append(order, k)
+				}
+				by[k] = append(by[k], c)
+			}
+		}
+		seen := map[string]int{}
+		for _, k := range order {
+			conditions := s.conditions(k.holds, k.care)
+			callers := s.describe(by[k], action)
+			name := fmt.Sprint(k.statement, conditions)
+			if i, known := seen[name]; known {
+				rows[i].Callers = distinct(append(rows[i].Callers, callers...))
+				continue
+			}
+			seen[name] = len(rows)
+			rows = append(rows, Row{callers, k.statement, conditions})
+		}
+	})
+	return rows, err
+}
+
+// A way is a statement that lets a caller through, and when.
+type way struct {
+	rule  *rule
+	holds node
+}
+
+// wayThrough are the statements that allow something to a class of callers, but for those
+// that others make superfluous.
+func (s *space) wayThrough(p *policy.Policy, c *caller, action policy.Action, care node) (out []way) {
+	rules := s.rules[p]
+	for _, r := range rules {
+		if r.Effect != policy.Allow || c.reach[r] == policy.NoReach || !r.Has(action) {
+			continue
+		}
+		alone := slices.DeleteFunc(slices.Clone(rules), func(o *rule) bool { return o.Effect == policy.Allow && o != r })
+		if holds := s.and(s.allowedBy(alone, c, action), care); holds != no {
+			out = append(out, way{r, holds})
+		}
+	}
+	for i := 0; i < len(out); {
+		superfluous := slices.ContainsFunc(out, func(o way) bool { return o.rule != out[i].rule && s.minus(out[i].holds, o.holds) == no })
+		if superfluous {
+			out = slices.Delete(out, i, i+1)
+		} else {
+			i++
+		}
+	}
+	return out
+}
+
+// conditions say when a node is yes, for requests of which care is true: tests that must all
+// hold, and at the end what cannot be said so.
+func (s *space) conditions(n, care node) (out []string) {
+	n = s.restrict(n, care)
+	must := func(holds node, words string) {
+		if n > yes && holds > yes && s.minus(n, holds) == no {
+			out = append(out, words)
+			n = s.restrict(n, holds)
+		}
+	}
+	must(s.identity, identityName)
+	must(s.limits, limitsName)
+	for _, t := range s.order {
+		must(t.node, t.text)
+	}
+	for _, t := range s.order {
+		must(s.not(t.node), "not "+t.text)
+	}
+	if n > yes {
+		var ways []string
+		for _, w := range s.ways(n) {
+			ways = append(ways, strings.Join(w, " and "))
+		}
+		out = append(out, "either "+strings.Join(ways, ", or "))
+	}
+	return out
+}
+
+// maxWays bounds how many ways to yes are told.
+const maxWays = 20
+
+// ways are the ways to yes, each as conditions in words.
+func (s *space) ways(n node) (out [][]string) {
+	var walk func(n node, so []string)
+	walk = func(n node, so []string) {
+		switch {
+		case n == no:
+		case len(out) >= maxWays:
+			out[maxWays-1] = []string{"more"}
+		case n == yes:
+			out = append(out, slices.Clone(so))
+		default:
+			b := s.branches[n]
+			for _, e := range b.edges {
+				walk(e.to, append(so[:len(so):len(so)], s.words(b.dim, e.classes)))
+			}
+		}
+	}
+	walk(n, nil)
+	return out
+}
+
+// words say which classes of a dimension are meant: by a test, or else by samples.
+func (s *space) words(dim int, classes set) string {
+	p := s.parts[dim]
+	all := s.only(p, func(int) bool { return true })
+	absent := s.only(p, func(i int) bool { return p.samples[i].name == "" })
+	switch {
+	case all.less(absent).less(classes).empty() && classes.and(absent).empty():
+		if len(p.tests) == 0 || len(p.samples) == 2 {
+			return p.samples[len(p.samples)-1].name
+		}
+		return "with " + p.name
+	case classes.less(absent).empty():
+		return "without " + p.name
+	}
+	for _, t := range p.tests {
+		if holds := s.holding(t, dim); holds != nil {
+			if holds.less(classes).empty() && classes.less(holds).empty() {
+				return t.text
+			}
+			if rest := all.less(holds); rest.less(classes).empty() && classes.less(rest).empty() {
+				return "not " + t.text
+			}
+		}
+	}
+	var names []string
+	for i, x := range p.samples {
+		if classes.has(i) {
+			if x.name == "" {
+				x.name = "without it"
+			}
+			names = append(names, x.name)
+		}
+	}
+	return "(such as " + strings.Join(names, " or ") + ")"
+}
+
+// holding is the classes of a dimension in which a test holds; nil if the test depends on
+// other dimensions too.
+func (s *space) holding(t *test, dim int) set {
+	if t.node <= yes || s.branches[t.node].dim != dim {
+		return nil
+	}
+	out := newSet(len(s.parts[dim].samples))
+	for _, e := range s.branches[t.node].edges {
+		if e.to > yes {
+			return nil
+		}
+		if e.to == yes {
+			out = out.or(e.classes)
+		}
+	}
+	return out
+}
+
+var kinds = map[policy.PrincipalKind]string{policy.RootUser: "the root user", policy.User: "users", policy.RoleSession: "sessions of roles", policy.FederatedSession: "federated users"}
+
+// describe is some classes of callers in words: those that are named, and of the others what
+// they are.
+func (s *space) describe(classes []*caller, action policy.Action) (out []string) {
+	unnamed := map[string][]string{} // kinds, by the rest of what is said
+	for _, c := range classes {
+		for _, who := range c.members {
+			switch {
+			case who.Kind == policy.Service, slices.Contains(s.arns, who.ARN):
+				out = append(out, who.Shown())
+				continue
+			case slices.Contains(s.arns, who.EntityARN) && who.Kind == policy.RoleSession:
+				out = append(out, who.EntityARN)
+				continue
+			case slices.Contains(s.arns, who.EntityARN):
+				out = append(out, "federated users of "+who.EntityARN)
+				continue
+			}
+			kind := kinds[who.Kind]
+			if who.Kind == policy.FederatedSession && who.EntityARN == "" {
+				kind = "federated users of the root user"
+			}
+			rest := s.accountOf(who)
+			for _, t := range s.order {
+				if t.ofCaller && s.matters(t, c, action) {
+					rest += map[bool]string{true: ", with ", false: ", without "}[c.holds[t]] + t.text
+				}
+			}
+			unnamed[rest] = append(unnamed[rest], kind)
+		}
+	}
+	for _, rest := range sortedKeys(unnamed) {
+		out = append(out, strings.Join(distinct(unnamed[rest]), ", ")+" of "+rest)
+	}
+	return distinct(out)
+}
+
+func (s *space) accountOf(who authz.Caller) string {
+	if slices.Contains(s.accounts, who.Account) {
+		return "account " + who.Account
+	}
+	return "any other account"
+}
+
+// matters reports whether a statement that names the caller and the action asks a test.
+func (s *space) matters(t *test, c *caller, action policy.Action) bool {
+	for _, rules := range s.rules {
+		for _, r := range rules {
+			if c.reach[r] != policy.NoReach && r.Has(action) && slices.Contains(r.tests, t) {
+				return true
+			}
+		}
+	}
+	return false
+}
