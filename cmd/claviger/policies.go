@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,12 +28,12 @@ const misuse exitStatus = 3
 
 // A policyCommand answers a question about key policies in files.
 type policyCommand struct {
-	key, account, output string
-	stdout               io.Writer
-	flags                *flag.FlagSet
-	names                []string
-	docs                 []*policy.Document
-	policies             []*policy.Policy
+	key, account, region, output string
+	stdout                       io.Writer
+	flags                        *flag.FlagSet
+	names                        []string
+	docs                         []*policy.Document
+	policies                     []*policy.Policy
 }
 
 // policyCommandOf makes a command that takes n policies and then answers ask.
@@ -41,6 +42,7 @@ func policyCommandOf(name string, n int, flags func(*flag.FlagSet), ask func(*po
 		c := &policyCommand{stdout: stdout, flags: newFlags(name, stderr)}
 		c.flags.StringVar(&c.key, "key", "", "ARN of the KMS key (default one that the policies name, or else some key of the account)")
 		c.flags.StringVar(&c.account, "account", "", "account of the key, 12 digits (default the one whose root user the policies name)")
+		c.flags.StringVar(&c.region, "region", "", "Region of the key (default the one that the policies name)")
 		c.flags.StringVar(&c.output, "output", "text", "text or json")
 		if flags != nil {
 			flags(c.flags)
@@ -141,8 +143,37 @@ func (c *policyCommand) findKey() error {
 	case !arn.IsAccount(c.account):
 		return fmt.Errorf("--account: %q is not a 12-digit account id", c.account)
 	}
-	c.key = "arn:aws:kms:us-east-1:" + c.account + ":key/00000000-0000-0000-0000-000000000000"
+	if c.region == "" {
+		regions := c.regions()
+		if len(regions) > 1 {
+			return fmt.Errorf("which Region the key is in is not plain from the policies, which name %s: give --key or --region", strings.Join(regions, ", "))
+		}
+		c.region = cmp.Or(append(regions, "us-east-1")...)
+	}
+	c.key = "arn:" + arn.Partition(c.region) + ":kms:" + c.region + ":" + c.account + ":key/00000000-0000-0000-0000-000000000000"
 	return nil
+}
+
+// regionName finds Regions in the values of conditions.
+var regionName = regexp.MustCompile(`\b[a-z]{2}(-[a-z]+)+-[0-9]\b`)
+
+// regions are those that conditions about the Region name: kms:ViaService and
+// aws:RequestedRegion.
+func (c *policyCommand) regions() (out []string) {
+	for _, doc := range c.docs {
+		for _, s := range doc.Statements {
+			for _, condition := range s.Conditions {
+				if id := policy.KeyNamed(condition.Key).ID; id != policy.KeyKMSViaService && id != policy.KeyRequestedRegion {
+					continue
+				}
+				for _, v := range condition.Values.Items {
+					out = append(out, regionName.FindAllString(v.Text, -1)...)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // A shownWitness is a witness as it is printed.

@@ -31,7 +31,11 @@ func TestRandomPairs(t *testing.T) {
 	var count [3]int
 	for seed := range uint64(*rounds) {
 		d := dice{rand.New(rand.NewPCG(seed, 1))}
-		old, new := d.policy(), d.policy()
+		statements := d.statements()
+		old, new := policyOf(statements), d.policy()
+		if seed%3 > 0 { // most questions are about an edit
+			new = d.edited(statements)
+		}
 		a, err := NewAccess(key, old, new)
 		if err != nil {
 			t.Fatal(err)

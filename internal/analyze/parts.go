@@ -93,7 +93,10 @@ func (s *space) partsOf(group string, tests []*test) ([]*dimension, error) {
 		return nil, err
 	}
 	p := &dimension{name: key.String()}
-	if !always[key.ID] {
+	switch {
+	case key.ID == policy.KeyUserid || key.ID == policy.KeyUserAgent: // which situations have
+		p.samples = append(p.samples, sample{set: setting(key, "")})
+	case !always[key.ID]:
 		p.samples = append(p.samples, sample{})
 	}
 	for _, v := range values {
@@ -265,28 +268,25 @@ func (s *space) forwardings(of func(...policy.KeyID) []*test) (out []sample, err
 	domainSuffix := joined(literal(".amazonaws.com"))
 	shapes := shapesOf(of(policy.KeyCalledVia, policy.KeyCalledViaFirst, policy.KeyCalledViaLast))
 	end := "." + s.region + ".amazonaws.com"
-	var named []string
+	// What kms:ViaService asks of the name with the Region is asked of the name without.
 	for _, x := range shapesOf(of(policy.KeyKMSViaService)) {
 		switch x.Kind {
 		case policy.TextShape:
 			if base, ok := strings.CutSuffix(x.Text, end); ok {
-				named = append(named, base+".amazonaws.com")
+				shapes = append(shapes, policy.Shape{Kind: policy.TextShape, Text: base + ".amazonaws.com"})
 			}
 		case policy.PatternShape:
-			fresh, err := samples([]pattern{joined(some(word), literal(end))}, []pattern{patternOf(x.Pieces)}, nil)
-			if err != nil {
-				return nil, err
+			for _, begin := range before(x.Pieces, end) {
+				shapes = append(shapes, policy.Shape{Kind: policy.PatternShape, Pieces: append(begin, piecesOf(".amazonaws.com")...)})
 			}
-			for _, v := range fresh {
-				named = append(named, strings.TrimSuffix(v, end)+".amazonaws.com")
-			}
+		default:
+			return nil, errConstruct
 		}
 	}
 	services, err := texts(text, shapes, joined(some(word), domainSuffix))
 	if err != nil {
 		return nil, err
 	}
-	services = distinct(append(services, named...))
 	services = append(services, fresh(services, ".amazonaws.com"))
 	if len(services) > 40 {
 		return nil, errBudget
@@ -302,6 +302,21 @@ func (s *space) forwardings(of func(...policy.KeyID) []*test) (out []sample, err
 		}
 	}
 	return out, nil
+}
+
+// before are the patterns of what can stand before an end in a text that matches a pattern.
+func before(pieces []policy.Piece, end string) (out [][]policy.Piece) {
+	for i := range len(pieces) + 1 {
+		if !patternOf(pieces[i:]).matches(end) {
+			continue
+		}
+		n := i
+		if i < len(pieces) && pieces[i].Run { // some of it may stand before
+			n++
+		}
+		out = append(out, slices.Clone(pieces[:n]))
+	}
+	return out
 }
 
 // fresh is a name that is not one of some.

@@ -44,7 +44,10 @@ func (s *space) match(rules []*rule, c *caller, a policy.Action) votes {
 func (s *space) applies(r *rule, c *caller) node {
 	at := newSituation(s.key)
 	at.Caller = c.who
-	holds := constant(r.Covers(string(s.key), at))
+	holds := r.covers
+	if r.doubt == "" {
+		holds = constant(r.Covers(string(s.key), at))
+	}
 	for _, t := range r.tests {
 		if t.ofCaller {
 			holds = s.and(holds, constant(c.holds[t]))
@@ -200,6 +203,13 @@ func (s *space) doubts(n node) (out []string) {
 	for _, t := range s.order {
 		if t.doubt != "" && t.node > yes && dims[s.branches[t.node].dim] {
 			out = append(out, t.text+": "+t.doubt)
+		}
+	}
+	for _, p := range s.given {
+		for _, r := range s.rules[p] {
+			if r.doubt != "" && dims[s.branches[r.covers].dim] {
+				out = append(out, fmt.Sprintf("%s, statement %d: %s", p.Name, r.Ref, r.doubt))
+			}
 		}
 	}
 	if out == nil { // a mistake of this package

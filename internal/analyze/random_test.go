@@ -3,6 +3,7 @@ package analyze
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,15 +33,15 @@ var conditions = []struct {
 }{
 	{"StringEquals StringNotEquals StringEqualsIgnoreCase StringNotEqualsIgnoreCase StringLike StringNotLike StringEqualsIfExists StringNotLikeIfExists ForAnyValue:StringLike ForAllValues:StringEquals",
 		"kms:EncryptionContext:app kms:EncryptionContext:App kms:EncryptionContext:tenant kms:RequestAlias aws:PrincipalTag/team aws:userid kms:KeySpec",
-		[]string{"prod", "prod-*", "*", "Prod", "p?od", "dev", "alias/a*", "alias/app", "*od*", ""}},
+		[]string{"prod", "prod-*", "*", "Prod", "p?od", "dev", "alias/a*", "alias/app", "alias/team/*", "*od*", ""}},
 	{"StringEquals StringLike StringNotLike ArnLike ArnNotLike ArnEquals", "aws:PrincipalArn aws:SourceArn",
-		[]string{"arn:aws:iam::" + here + ":role/*", "arn:aws:iam::*:role/admin", "arn:aws:iam::" + here + ":user/alice", "arn:aws:iam::*:user/team/*", "arn:aws:*", "*:role/a*", "arn:aws:sts::*:federated-user/*"}},
+		[]string{"arn:aws:iam::" + here + ":role/*", "arn:aws:iam::*:role/admin", "arn:aws:iam::" + here + ":user/alice", "arn:aws:iam::*:user/team/*", "arn:aws:*", "*:role/a*", "arn:aws:sts::*:federated-user/*", "arn:aws:iam::${aws:PrincipalAccount}:role/a*"}},
 	{"StringEquals StringNotEquals StringLike StringNotEqualsIfExists", "aws:PrincipalAccount kms:CallerAccount aws:SourceAccount aws:ResourceAccount", []string{here, there, "1111*", "${aws:PrincipalAccount}", "*3"}},
 	{"ForAnyValue:StringEquals ForAllValues:StringEquals ForAnyValue:StringLike ForAllValues:StringLike ForAnyValue:StringNotEquals StringEquals StringNotEquals",
 		"kms:EncryptionContextKeys kms:GrantOperations aws:CalledVia aws:PrincipalOrgPaths aws:TagKeys", []string{"app", "App", "tenant", "t*", "*", "Encrypt", "Decrypt", "s3.amazonaws.com", "o-acme/r-1/*", "o-acme/*"}},
 	{"Null", "kms:EncryptionContextKeys kms:EncryptionContext:app aws:SourceVpce kms:ViaService aws:PrincipalTag/team aws:MultiFactorAuthAge aws:PrincipalOrgID kms:GrantOperations", []string{"true", "false"}},
 	{"StringEquals StringNotEquals StringLike StringNotEqualsIfExists", "aws:SourceVpce aws:SourceVpc kms:ViaService aws:PrincipalOrgID aws:CalledViaLast aws:username aws:PrincipalType",
-		[]string{"vpce-1", "vpce-*", "vpc-9", "s3.us-east-1.amazonaws.com", "*.us-east-1.amazonaws.com", "o-acme", "s3.amazonaws.com", "alice", "a*", "User", "AssumedRole"}},
+		[]string{"vpce-1", "vpce-*", "vpc-9", "s3.us-east-1.amazonaws.com", "*.us-east-1.amazonaws.com", "s*.amazonaws.com", "*3*", "?c2.us-*", "o-acme", "s3.amazonaws.com", "alice", "a*", "User", "AssumedRole"}},
 	{"NumericEquals NumericNotEquals NumericLessThan NumericGreaterThanEquals NumericLessThanIfExists", "aws:MultiFactorAuthAge kms:ScheduleKeyDeletionPendingWindowInDays aws:EpochTime aws:PrincipalTag/level",
 		[]string{"7", "30", "7.5", "1767268800", "x"}},
 	{"DateLessThan DateGreaterThan DateEquals DateNotEquals", "aws:CurrentTime aws:TokenIssueTime aws:EpochTime", []string{"2026-01-01T12:00:00Z", "2026-06-01", "1767268800"}},
@@ -51,8 +52,16 @@ var conditions = []struct {
 
 var randomActions = []string{"kms:*", "kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey*", "kms:CreateGrant", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:Get*", "kms:TagResource", "*"}
 
-func (d dice) policy() *policy.Policy {
-	var statements []string
+func (d dice) policy() *policy.Policy { return policyOf(d.statements()) }
+
+// edited is a policy in which one statement is another one than in that of the statements.
+func (d dice) edited(statements []string) *policy.Policy {
+	out := slices.Clone(statements)
+	out[d.IntN(len(out))] = d.statements()[0]
+	return policyOf(out)
+}
+
+func (d dice) statements() (statements []string) {
 	for range 1 + d.IntN(4) {
 		effect, who := "Allow", "Principal"
 		if d.IntN(3) == 0 {
@@ -82,8 +91,13 @@ func (d dice) policy() *policy.Policy {
 			}
 			condition += `"` + operator + `":{` + strings.Join(distinct(list[operator])[:1], ",") + `}`
 		}
-		statements = append(statements, fmt.Sprintf(`{"Effect":%q,%q:%s,"Action":%q,"Resource":"*","Condition":{%s}}`, effect, who, named, roll(d, randomActions...), condition))
+		statements = append(statements, fmt.Sprintf(`{"Effect":%q,%q:%s,"Action":%q,"Resource":%q,"Condition":{%s}}`, effect, who, named, roll(d, randomActions...),
+			roll(d, "*", "*", "*", "*", string(testKey(here)), "arn:aws:kms:*:*:key/1*", "arn:aws:kms:us-east-1:"+here+":key/other", "arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/*"), condition))
 	}
+	return statements
+}
+
+func policyOf(statements []string) *policy.Policy {
 	return compiled(`{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`)
 }
 
@@ -142,7 +156,9 @@ func (d dice) request(key Key, a policy.Action) *Witness {
 	maybe(func() { s.context[roll(d, "app", "App", "APP")] = roll(d, "prod", "prod-7", "Prod", "dev", "", "xod") })
 	maybe(func() { s.context[roll(d, "tenant", "other", "t")] = roll(d, "prod", "dev") })
 	maybe(func() { s.tags.Set[roll(d, "app", "tenant", "zone")] = "x" })
-	maybe(func() { s.values["kms:requestalias"] = policy.One(roll(d, "alias/app", "alias/a", "alias/z")) })
+	maybe(func() {
+		s.values["kms:requestalias"] = policy.One(roll(d, "alias/app", "alias/a", "alias/z", "alias/team/app"))
+	})
 	maybe(func() { s.values["kms:keyspec"] = policy.One(roll(d, "SYMMETRIC_DEFAULT", "prod")) })
 	maybe(func() { s.values["kms:grantisforawsresource"] = policy.Truth(d.IntN(2) == 0) })
 	maybe(func() {

@@ -61,7 +61,9 @@ type sample struct {
 // A rule is a statement with what it asks.
 type rule struct {
 	policy.Rule
-	tests []*test
+	tests  []*test
+	doubt  string // why it is not known whether it takes in the key
+	covers node   // whether it does, if there is a doubt
 }
 
 // A test is a condition, which all statements that say the same share. How it depends on
@@ -106,6 +108,13 @@ func newSpace(key Key, policies ...*policy.Policy) (s *space, err error) {
 		}
 	}
 	s.identity, s.limits = s.either(identityName), s.either(limitsName)
+	for _, p := range s.given {
+		for _, r := range s.rules[p] {
+			if _, variables := r.Resources(); len(variables) > 0 {
+				r.doubt, r.covers = "a policy variable in Resource", s.either("the resources of a statement")
+			}
+		}
+	}
 	s.divide()
 	if err := s.findCallers(a.Partition); err != nil {
 		return nil, err
@@ -170,7 +179,7 @@ func (s *space) divide() {
 		case t.Quantifier() == policy.Never:
 			t.node = no
 			continue
-		case group == ofCaller && s.aboutCallers(variables), group == ofKey && variables != nil && s.aboutCallers(variables):
+		case group == ofCaller && variables == nil, accounts[t.Key().ID] && ofAccounts(variables):
 			t.ofCaller = true
 			continue
 		case variables != nil:
@@ -197,12 +206,12 @@ func constant(b bool) node {
 	return no
 }
 
-// aboutCallers reports whether variables are known with the caller's account: those of
-// which a caller stands for all in the class. UNVERIFIED by anything but the tests.
-func (s *space) aboutCallers(variables []policy.ConditionKey) bool {
-	return !slices.ContainsFunc(variables, func(k policy.ConditionKey) bool {
-		return k.ID != policy.KeyPrincipalAccount && k.ID != policy.KeyKMSCallerAccount && k.ID != policy.KeyResourceAccount
-	})
+// accounts are condition keys that are accounts: the caller's and the key's. A test that
+// compares them with each other, by variables, depends on whether they are the same.
+var accounts = map[policy.KeyID]bool{policy.KeyPrincipalAccount: true, policy.KeyKMSCallerAccount: true, policy.KeyResourceAccount: true}
+
+func ofAccounts(variables []policy.ConditionKey) bool {
+	return !slices.ContainsFunc(variables, func(k policy.ConditionKey) bool { return !accounts[k.ID] })
 }
 
 // doubted makes a test one of which it is not known when it holds.

@@ -242,7 +242,7 @@ var universes = map[policy.KeyID][]pattern{
 	policy.KeyPrincipalOrgID:   {joined(literal("o-"), some(word))},
 	policy.KeySourceAccount:    {repeat(digit, 12)},
 	policy.KeyVpceAccount:      {repeat(digit, 12)},
-	policy.KeyKMSRequestAlias:  {joined(literal("alias/"), some(word))},
+	policy.KeyKMSRequestAlias:  {joined(literal("alias/"), some(anyone))},
 	policy.KeyVpceOrgID:        {joined(literal("o-"), some(word))},
 	policy.KeySourceOrgID:      {joined(literal("o-"), some(word))},
 	policy.KeyKMSReplicaRegion: {joined(some(word))},

@@ -170,6 +170,9 @@ func (o *operand) shapes(f family) (shapes []Shape, variables []ConditionKey) {
 	}
 	switch f {
 	case stringEquals, stringEqualsIgnoreCase, stringLike, boolean:
+		if o.text.nothing() {
+			return nil, nil
+		}
 		if o.text.parts != nil {
 			return nil, o.text.variables()
 		}
@@ -187,6 +190,12 @@ func (o *operand) shapes(f family) (shapes []Shape, variables []ConditionKey) {
 	default:
 		return []Shape{{Kind: NumberShape, Number: o.number}}, nil
 	}
+}
+
+// nothing reports whether a template has a variable that no request has a value for: then
+// it matches nothing.
+func (t *template) nothing() bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.isKey && p.key.ID == KeyUnknown && !p.hasElse })
 }
 
 // variables are those of a template.
@@ -237,6 +246,9 @@ func (p Pattern) pieces(within bool) (out []Piece) {
 // shapes of an ARN pattern: none if nothing matches it.
 func (t *arnTemplate) shapes() (shapes []Shape, variables []ConditionKey) {
 	for i := range t.fields {
+		if t.fields[i].nothing() {
+			return nil, nil
+		}
 		variables = append(variables, t.fields[i].variables()...)
 	}
 	if variables != nil || !t.fixed.usable(t.short) {
