@@ -300,9 +300,12 @@ func (n *named) fromARN(text string) (out []authz.Caller) {
 
 // ofKind are the ARNs there are in an account whose resource begins so.
 func (n *named) ofKind(account, prefix string) (out []string) {
-	for _, text := range slices.Concat(n.arns, n.found) {
-		if a, err := arn.Parse(text); err == nil && a.Account == account && strings.HasPrefix(a.Resource, prefix) {
-			out = append(out, text)
+	begin := "::" + account + ":" + prefix
+	for _, list := range [][]string{n.arns, n.found} {
+		for _, text := range list {
+			if strings.Contains(text, begin) {
+				out = append(out, text)
+			}
 		}
 	}
 	return out

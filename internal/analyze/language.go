@@ -1,8 +1,11 @@
 package analyze
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
@@ -134,6 +137,19 @@ type positions []uint64
 func (s positions) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 func (s positions) add(i int)      { s[i/64] |= 1 << (i % 64) }
 
+// all are the places of the set.
+func (s positions) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, w := range s {
+			for ; w != 0; w &= w - 1 {
+				if !yield(64*i + bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // An automaton reads texts by several patterns at once.
 type automaton struct {
 	items []item
@@ -171,8 +187,8 @@ func (a *automaton) enter(s positions, at int) {
 
 func (a *automaton) step(s positions, r rune) positions {
 	next := make(positions, a.size)
-	for i := range a.items {
-		if !s.has(i) || !a.items[i].takes(r) {
+	for i := range s.all() {
+		if !a.items[i].takes(r) {
 			continue
 		}
 		if a.items[i].run {
@@ -194,10 +210,8 @@ func (a *automaton) alphabet(s positions) []rune {
 			named = append(named, r)
 		}
 	}
-	for i, x := range a.items {
-		if !s.has(i) {
-			continue
-		}
+	for i := range s.all() {
+		x := a.items[i]
 		classes[x.class] = true
 		if x.char < 0 {
 			continue
@@ -309,21 +323,20 @@ func explore(patterns []pattern, first int) (found []string, err error) {
 
 // way is which patterns a text that ends here matches; ok is false if none of the first.
 func (a *automaton) way(s positions, first int) (way string, ok bool) {
-	var b strings.Builder
-	for i, end := range a.ends {
-		is := s.has(end)
-		ok = ok || is && i < first
-		b.WriteByte(digitOf[is])
+	if !slices.ContainsFunc(a.ends[:first], s.has) {
+		return "", false
 	}
-	return b.String(), ok
+	b := make([]byte, len(a.ends))
+	for i, end := range a.ends {
+		b[i] = digitOf[s.has(end)]
+	}
+	return string(b), true
 }
 
 // alive reports whether a text of one of the first patterns can still come of it.
 func (a *automaton) alive(s positions, first int) bool {
-	for i := range a.ends[first-1] + 1 {
-		if s.has(i) {
-			return true
-		}
+	for i := range s.all() {
+		return i <= a.ends[first-1]
 	}
 	return false
 }
@@ -333,10 +346,7 @@ var digitOf = map[bool]byte{false: '0', true: '1'}
 func bytesOf(s positions) []byte {
 	b := make([]byte, 0, 8*len(s))
 	for _, w := range s {
-		for range 8 {
-			b = append(b, byte(w))
-			w >>= 8
-		}
+		b = binary.LittleEndian.AppendUint64(b, w)
 	}
 	return b
 }
