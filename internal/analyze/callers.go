@@ -78,8 +78,6 @@ func (s *space) factsOf(who authz.Caller) node {
 			allowed = func(x sample) bool { return (x.apart == lasting) != temporary }
 		case p.name == ofForwarding && isService:
 			allowed = func(x sample) bool { return x.apart == unforwarded }
-		case p.name == ofEndpoint && isService:
-			allowed = func(x sample) bool { return x.apart == direct }
 		case p.name == ofCallerOrg && isService, strings.HasPrefix(p.name, "aws:PrincipalTag/") && (isService || who.Kind == policy.RootUser),
 			strings.HasPrefix(p.name, "aws:Source") && p.name != "aws:SourceIdentity" && !isService:
 			allowed = func(x sample) bool { return x.name == "" }

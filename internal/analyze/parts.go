@@ -44,7 +44,6 @@ var groups = map[policy.KeyID]string{
 const (
 	lasting     = "long-term credentials"
 	unforwarded = "not forwarded"
-	direct      = "not through an endpoint"
 )
 
 func groupOf(key policy.ConditionKey) string { return cmp.Or(groups[key.ID], nameOf(key)) }
@@ -237,7 +236,7 @@ func (s *space) waysIn(of func(...policy.KeyID) []*test) (out []sample, err erro
 		return nil, err
 	}
 	for _, v := range addresses {
-		out = append(out, sample{name: "from " + v, apart: direct, set: func(x *situation) { x.SourceIP = v }})
+		out = append(out, sample{name: "from " + v, set: func(x *situation) { x.SourceIP = v }})
 	}
 	values := map[policy.KeyID][]string{}
 	for _, id := range []policy.KeyID{policy.KeySourceVpce, policy.KeySourceVpc, policy.KeyVpcSourceIP, policy.KeyVpceAccount} {
@@ -288,7 +287,10 @@ func (s *space) forwardings(of func(...policy.KeyID) []*test) (out []sample, err
 		return nil, err
 	}
 	services = append(services, fresh(services, ".amazonaws.com"))
-	if len(services) > 40 {
+	// Each test of all the services of a chain may need one in it that no other does; those
+	// of the first and the last have theirs.
+	inside := len(of(policy.KeyCalledVia))
+	if len(services) > 40 || inside > 0 && len(services) > 12 || inside > 1 {
 		return nil, errBudget
 	}
 	out = append(out, sample{name: "not forwarded", apart: unforwarded, set: func(*situation) {}})
@@ -299,6 +301,9 @@ func (s *space) forwardings(of func(...policy.KeyID) []*test) (out []sample, err
 		}
 		for _, first := range services {
 			out = append(out, sample{name: "forwarded by " + first + " and " + last, set: func(x *situation) { x.Via = []string{first, last} }})
+			for _, other := range services[:min(inside, 1)*len(services)] {
+				out = append(out, sample{name: "forwarded by " + first + ", " + other + " and " + last, set: func(x *situation) { x.Via = []string{first, other, last} }})
+			}
 		}
 	}
 	return out, nil

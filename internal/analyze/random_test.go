@@ -38,7 +38,7 @@ var conditions = []struct {
 		[]string{"arn:aws:iam::" + here + ":role/*", "arn:aws:iam::*:role/admin", "arn:aws:iam::" + here + ":user/alice", "arn:aws:iam::*:user/team/*", "arn:aws:*", "*:role/a*", "arn:aws:sts::*:federated-user/*", "arn:aws:iam::${aws:PrincipalAccount}:role/a*"}},
 	{"StringEquals StringNotEquals StringLike StringNotEqualsIfExists", "aws:PrincipalAccount kms:CallerAccount aws:SourceAccount aws:ResourceAccount", []string{here, there, "1111*", "${aws:PrincipalAccount}", "*3"}},
 	{"ForAnyValue:StringEquals ForAllValues:StringEquals ForAnyValue:StringLike ForAllValues:StringLike ForAnyValue:StringNotEquals StringEquals StringNotEquals",
-		"kms:EncryptionContextKeys kms:GrantOperations aws:CalledVia aws:PrincipalOrgPaths aws:TagKeys", []string{"app", "App", "tenant", "t*", "*", "Encrypt", "Decrypt", "s3.amazonaws.com", "o-acme/r-1/*", "o-acme/*"}},
+		"kms:EncryptionContextKeys kms:GrantOperations aws:CalledVia aws:PrincipalOrgPaths aws:TagKeys aws:SourceVpcArn", []string{"app", "App", "tenant", "t*", "*", "Encrypt", "Decrypt", "s3.amazonaws.com", "o-acme/r-1/*", "o-acme/*"}},
 	{"Null", "kms:EncryptionContextKeys kms:EncryptionContext:app aws:SourceVpce kms:ViaService aws:PrincipalTag/team aws:MultiFactorAuthAge aws:PrincipalOrgID kms:GrantOperations", []string{"true", "false"}},
 	{"StringEquals StringNotEquals StringLike StringNotEqualsIfExists", "aws:SourceVpce aws:SourceVpc kms:ViaService aws:PrincipalOrgID aws:CalledViaLast aws:username aws:PrincipalType",
 		[]string{"vpce-1", "vpce-*", "vpc-9", "s3.us-east-1.amazonaws.com", "*.us-east-1.amazonaws.com", "s*.amazonaws.com", "*3*", "?c2.us-*", "o-acme", "s3.amazonaws.com", "alice", "a*", "User", "AssumedRole"}},
@@ -168,7 +168,7 @@ func (d dice) request(key Key, a policy.Action) *Witness {
 		s.values["kms:grantoperations"] = policy.Many(roll(d, []string{"Encrypt"}, []string{"Encrypt", "Decrypt"}, []string{"Sign"}))
 	})
 	maybe(func() {
-		s.Via = roll(d, []string{"s3.amazonaws.com"}, []string{"s3.amazonaws.com", "ec2.amazonaws.com"}, []string{"x.amazonaws.com"})
+		s.Via = roll(d, []string{"s3.amazonaws.com"}, []string{"s3.amazonaws.com", "ec2.amazonaws.com"}, []string{"x.amazonaws.com"}, []string{"ec2.amazonaws.com", "s3.amazonaws.com", "x.amazonaws.com"}, []string{"x.amazonaws.com", "s3.amazonaws.com", "ec2.amazonaws.com"})
 	})
 	maybe(func() {
 		s.Through = &authz.Endpoint{ID: roll(d, "vpce-1", "vpce-2"), VPC: roll(d, "vpc-9", "vpc-8"), Account: here}
@@ -178,7 +178,7 @@ func (d dice) request(key Key, a policy.Action) *Witness {
 		s.CallerOrg = authz.Membership{Organization: org, Paths: []string{org + roll(d, "/r-1/", "/r-1/ou-2/", "/r-2/")}}
 	})
 	if s.Caller.Kind == policy.Service { // what services do not have, and only they have
-		s.Via, s.Through, s.CallerOrg, s.Caller.Tags = nil, nil, authz.Membership{}, nil
+		s.Via, s.CallerOrg, s.Caller.Tags = nil, authz.Membership{}, nil
 		maybe(func() {
 			s.SourceArn, s.SourceAccount = roll(d, "arn:aws:iam::"+here+":role/x", "arn:aws:s3:::b"), roll(d, here, there)
 		})

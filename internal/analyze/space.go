@@ -228,6 +228,9 @@ func (s *space) divideGroup(name string, tests []*test) {
 			shapes, _ := t.Shapes()
 			return slices.ContainsFunc(shapes, func(x policy.Shape) bool { return x.Kind == policy.PatternShape || x.Kind == policy.OtherShape })
 		}
+		if !slices.ContainsFunc(tests, hard) {
+			hard = func(*test) bool { return true }
+		}
 		var rest []*test
 		for _, t := range tests {
 			if hard(t) {
@@ -236,7 +239,7 @@ func (s *space) divideGroup(name string, tests []*test) {
 				rest = append(rest, t)
 			}
 		}
-		if len(rest) > 0 && len(rest) < len(tests) {
+		if len(rest) > 0 {
 			s.divideGroup(name, rest)
 		}
 		return
