@@ -187,7 +187,7 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	f := newFlags("restore accept", stderr)
 	var d dataDir
 	d.register(f)
-	confirm := f.Int("confirm", -1, "how many changes were listed that have to be looked at")
+	confirm := f.Int("confirm", -1, "how many changes were listed that are not made again: lost keys, seals, and those to be looked at")
 	withoutLog := f.Bool("without-audit-log", false, "the audit log is lost: accept without knowing what was revoked since the backup")
 	output := outputFlag(f)
 	if err := parse(f, args); err != nil {
@@ -213,7 +213,8 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	printChanges(stdout, "To be looked at, and perhaps made again", r.Open)
 	printChanges(stdout, "Seals changed since, which this store does not have: keep what was removed from opening it, and remove or add again what you want", r.Seals)
 	if err != nil {
-		return fmt.Errorf("nothing was changed: look at the %d changes, which you may have to make again, and say --confirm %d", len(r.Open), len(r.Open))
+		n := len(r.Open) + len(r.Lost) + len(r.Seals)
+		return fmt.Errorf("nothing was changed: look at the %d changes that are not made again, and say --confirm %d", n, n)
 	}
 	fmt.Fprintln(stdout, "accepted: the store can be served")
 	return nil

@@ -77,16 +77,26 @@ func (e *Entry) End() error {
 type Changes struct {
 	// Open are the intents that have no outcome, by request id.
 	Open map[string]Record
-	// Committed is the sequence number of the last intent whose change is known to
-	// have taken effect; 0 if there is none.
-	Committed uint64
+	// Missing is the sequence number of the last intent whose change is known to have taken
+	// effect and is not in the store; 0 if there is none.
+	Missing uint64
+
+	since  Head
+	marked func(requestID string) bool
+}
+
+// missing reports whether a change that took effect, or may have, is not in a store: one
+// that knows the log up to since, and has marks of the changes whose outcome came later. An
+// outcome of 0 is not in the log.
+func missing(intent, outcome uint64, requestID string, since Head, marked func(string) bool) bool {
+	return intent > since.Sequence || (outcome == 0 || outcome > since.Sequence) && !marked(requestID)
 }
 
 // ReadChanges reads the log in dir from the line since on, which the store knows. An intent
 // is open for moments, so that the file before that line's, and the two newest, have those
-// that are.
-func ReadChanges(dir string, since Head) (Changes, error) {
-	c := Changes{Open: map[string]Record{}}
+// that are. marked tells which changes the store has a mark of.
+func ReadChanges(dir string, since Head, marked func(requestID string) bool) (Changes, error) {
+	c := Changes{Open: map[string]Record{}, since: since, marked: marked}
 	segments, err := segmentFiles(dir)
 	if err != nil {
 		return c, err
@@ -168,8 +178,8 @@ func (c *Changes) note(line []byte) error {
 	case r.Claviger.Phase == Intent:
 		c.Open[r.RequestID] = r
 	case r.Claviger.Committed != nil: // otherwise it was not known then
-		if known && *r.Claviger.Committed {
-			c.Committed = max(c.Committed, intent.Claviger.Sequence)
+		if known && *r.Claviger.Committed && missing(intent.Claviger.Sequence, r.Claviger.Sequence, r.RequestID, c.since, c.marked) {
+			c.Missing = max(c.Missing, intent.Claviger.Sequence)
 		}
 		delete(c.Open, r.RequestID)
 	}

@@ -376,7 +376,7 @@ func (l *Log) Recent() [][]byte {
 	return append([][]byte(nil), l.recent...)
 }
 
-// Close syncs and closes the log.
+// Close signs, syncs and closes the log.
 func (l *Log) Close() error {
 	if l.config.Dir == "" {
 		return nil
@@ -385,10 +385,18 @@ func (l *Log) Close() error {
 	if l.Err() == nil {
 		err = l.Checkpoint()
 	}
+	return errors.Join(err, l.Abandon())
+}
+
+// Abandon syncs and closes a log that is not the one it should be: its end is not signed.
+func (l *Log) Abandon() error {
+	if l.config.Dir == "" {
+		return nil
+	}
 	l.fileMu.Lock()
 	written := l.written.Sequence
 	l.fileMu.Unlock()
-	err = errors.Join(err, l.syncThrough(written))
+	err := l.syncThrough(written)
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	if l.broken == nil {

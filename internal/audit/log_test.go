@@ -212,14 +212,14 @@ func TestSettle(t *testing.T) {
 	}
 	l.Close()
 	l = openLog(t, dir)
-	c, err := ReadChanges(dir, Head{})
-	if err != nil || len(c.Open) != 2 || c.Committed != 3 {
+	c, err := ReadChanges(dir, Head{}, nobody)
+	if err != nil || len(c.Open) != 2 || c.Missing != 3 {
 		t.Fatalf("Changes = %+v, %v; want 2 open and line 3 committed", c, err)
 	}
 	if err := l.Settle(c.Open, func(id string) bool { return id == "done" }); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := ReadChanges(dir, Head{}); err != nil || len(c.Open) != 0 {
+	if c, err := ReadChanges(dir, Head{}, nobody); err != nil || len(c.Open) != 0 {
 		t.Errorf("Changes after Settle = %+v, %v; want none open", c, err)
 	}
 	l.Close()
@@ -390,8 +390,34 @@ func TestReadChangesFarBack(t *testing.T) {
 	}
 	dir := writeSegments(t, line(1, "", nil), line(2, "", nil)+line(3, Intent, nil), line(4, Outcome, new(true)), line(5, "", nil), line(6, "", nil), line(7, "", nil))
 	for since, want := range map[uint64]uint64{1: 3, 2: 3, 3: 3, 6: 0} {
-		if c, err := ReadChanges(dir, Head{Sequence: since}); err != nil || c.Committed != want || len(c.Open) != 0 {
+		if c, err := ReadChanges(dir, Head{Sequence: since}, nobody); err != nil || c.Missing != want || len(c.Open) != 0 {
 			t.Errorf("since line %d: %+v, %v; want %d", since, c, err, want)
+		}
+	}
+}
+
+// nobody has a mark.
+func nobody(string) bool { return false }
+
+// A change that was under way when a store was copied is missing in the copy, unless it has
+// its mark.
+func TestMissingUnderWay(t *testing.T) {
+	line := func(sequence uint64, id string, phase Phase, committed *bool) string {
+		text, err := (&Record{RequestID: id, Claviger: Extra{Sequence: sequence, Phase: phase, Committed: committed}}).appendTo(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text) + "\n"
+	}
+	dir := writeSegments(t, line(1, "a", Intent, nil)+line(2, "b", Intent, nil)+line(3, "b", Outcome, new(true))+line(4, "a", Outcome, new(true)))
+	for _, tt := range []struct {
+		since  uint64
+		marked string
+		want   uint64
+	}{{2, "b", 1}, {2, "a", 2}, {3, "", 1}, {3, "a", 0}, {4, "", 0}, {1, "", 2}} {
+		c, err := ReadChanges(dir, Head{Sequence: tt.since}, func(id string) bool { return id == tt.marked })
+		if err != nil || c.Missing != tt.want {
+			t.Errorf("since line %d, with a mark of %q: %d is missing, %v; want %d", tt.since, tt.marked, c.Missing, err, tt.want)
 		}
 	}
 }

@@ -41,6 +41,7 @@ func (l *Log) resume() {
 	failing := l.failing
 	l.fileMu.Unlock()
 	if failing == nil {
+		l.settleNow() // what came too late for the last time
 		return
 	}
 	e := l.Begin(Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventSource: "claviger", EventName: "ResumeAuditLog",

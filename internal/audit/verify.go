@@ -6,7 +6,6 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -145,10 +144,11 @@ func (v *verifier) checkpoint(r *Record, before Head) {
 	v.report.Signed = r.Claviger.Sequence
 }
 
-// CommittedSince returns the state changes after the line anchor that took effect, or of
-// which nobody knows that they did not, in the order of the log, which must be whole and
-// contain that line.
-func CommittedSince(dir string, anchor Head) (out []Record, err error) {
+// CommittedSince returns the state changes that took effect, or of which nobody knows that
+// they did not, and that a store does not have, in the order of the log, which must be whole
+// and contain the line anchor. That line is the last that the store knows; marked tells which
+// changes it has a mark of.
+func CommittedSince(dir string, anchor Head, marked func(requestID string) bool) (out []Record, err error) {
 	if _, err := Verify(dir, anchor); err != nil {
 		return nil, err
 	}
@@ -167,12 +167,11 @@ func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 				return err
 			}
 			switch intent, known := open[r.RequestID]; {
-			case r.Claviger.Sequence <= anchor.Sequence:
 			case r.Claviger.Phase == Intent:
 				open[r.RequestID] = r
 			case known && r.Claviger.Committed != nil:
 				delete(open, r.RequestID)
-				if *r.Claviger.Committed {
+				if *r.Claviger.Committed && missing(intent.Claviger.Sequence, r.Claviger.Sequence, r.RequestID, anchor, marked) {
 					r.Claviger.Sequence = intent.Claviger.Sequence // the outcome may know more of the resources
 					out = append(out, r)
 				}
@@ -183,40 +182,12 @@ func CommittedSince(dir string, anchor Head) (out []Record, err error) {
 			return nil, err
 		}
 	}
-	out = slices.AppendSeq(out, maps.Values(open))
-	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
-	return out, nil
-}
-
-// EventsSince returns the records of some of the program's own events after the line anchor,
-// in the order of the log, but for those that failed, of which a second record tells.
-func EventsSince(dir string, anchor Head, names ...string) (out []Record, err error) {
-	segments, err := segmentFiles(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range segments {
-		err := eachLine(path, func(line []byte) error {
-			if !bytes.Contains(line, []byte(`"eventSource":"claviger"`)) {
-				return nil
-			}
-			var r Record
-			if err := json.Unmarshal(line, &r); err != nil {
-				return err
-			}
-			switch {
-			case r.EventSource != "claviger" || r.Claviger.Sequence <= anchor.Sequence || !slices.Contains(names, r.EventName):
-			case r.ErrorCode == "":
-				out = append(out, r)
-			default:
-				out = slices.DeleteFunc(out, func(begun Record) bool { return begun.RequestID == r.RequestID })
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	for id, r := range open {
+		if missing(r.Claviger.Sequence, 0, id, anchor, marked) {
+			out = append(out, r)
 		}
 	}
+	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
 	return out, nil
 }
 

@@ -82,6 +82,8 @@ func (k auditKey) parse() (note.Signer, note.Verifier, error) {
 type AuditState struct {
 	Anchor audit.Head // a line that is in it
 	Key    string     // that checks its checkpoints, as golang.org/x/mod/sumdb/note writes it; empty: there is none
+
+	marks map[string]bool // of changes that are in the store
 }
 
 // Verify checks the log in dir against what the store knows.
@@ -99,9 +101,9 @@ func (s AuditState) Verify(dir string) (audit.Report, error) {
 // Since checks that the log in dir tells of no change that the store lacks. The store may
 // not be in use.
 func (s AuditState) Since(dir string) error {
-	changes, err := audit.ReadChanges(dir, s.Anchor)
+	changes, err := audit.ReadChanges(dir, s.Anchor, func(id string) bool { return s.marks[id] })
 	if err == nil {
-		err = older(dir, changes, s.Anchor)
+		err = older(dir, changes)
 	}
 	return err
 }
@@ -133,6 +135,9 @@ func auditState(ctx context.Context, db *store.DB) (state AuditState, err error)
 	if err == nil {
 		state.Key = key.Public
 		state.Anchor, err = iam.AuditAnchor(ctx, db)
+	}
+	if err == nil {
+		state.marks, err = db.Marks(ctx)
 	}
 	return state, err
 }

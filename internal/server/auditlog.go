@@ -65,14 +65,12 @@ func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir != "" {
+	err = settle(ctx, db, log, dir, anchor, marks, c)
+	if err == nil && dir != "" {
 		err = public.publish(dir)
 	}
-	if err == nil {
-		err = settle(ctx, db, log, dir, anchor, marks, c)
-	}
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
+	if err != nil { // nothing of it may look as if the store knew it
+		return nil, errors.Join(err, log.Abandon())
 	}
 	return log, nil
 }
@@ -88,20 +86,33 @@ func noteRemoved(log *audit.Log, c Config) error {
 	return e.End()
 }
 
+// settle insists that the log is the one that the store knows, and then writes there what
+// became of the changes that a crash left open.
 func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, anchor audit.Head, marks map[string]bool, c Config) error {
-	if err := noteRemoved(log, c); err != nil {
-		return err
-	}
 	whole, err := audit.Contains(dir, anchor)
 	if dir == "" {
 		whole, err = anchor.Sequence == 0, nil
+	}
+	marked := func(id string) bool { return marks[id] }
+	var changes audit.Changes
+	if err == nil && dir != "" {
+		changes, err = audit.ReadChanges(dir, anchor, marked)
 	}
 	switch {
 	case err != nil:
 		return err
 	case !whole && !c.AcceptAuditLoss:
 		return fmt.Errorf("server: the audit log in %q lacks line %d, which the store knows: it was cut or replaced", dir, anchor.Sequence)
-	case !whole:
+	case whole && c.Dir != "":
+		err = older(dir, changes)
+	}
+	if err == nil {
+		err = noteRemoved(log, c)
+	}
+	if err != nil {
+		return err
+	}
+	if !whole {
 		c.Logger.Warn("the audit log was cut or replaced; going on as asked", "missing", anchor.Sequence)
 		e := log.Begin(audit.Record{EventType: "AwsServiceEvent", EventTime: time.Now().UTC().Truncate(time.Second), EventName: "AcceptAuditLoss",
 			EventSource: "claviger", RequestID: uuid.New().String(), ErrorMessage: fmt.Sprintf("the log lacks line %d, which the store knows", anchor.Sequence)})
@@ -109,35 +120,25 @@ func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, ancho
 			return err
 		}
 	}
-	if dir == "" {
-		return nil
-	}
-	changes, err := audit.ReadChanges(dir, anchor)
-	if err == nil && c.Dir != "" {
-		err = older(dir, changes, anchor)
-	}
-	if err != nil {
-		return err
-	}
-	if err := log.Settle(changes.Open, func(id string) bool { return marks[id] }); err != nil {
+	if err := log.Settle(changes.Open, marked); err != nil {
 		return err
 	}
 	if len(changes.Open) > 0 {
 		c.Logger.Warn("settled changes that an earlier run left without an outcome", "changes", len(changes.Open))
 	}
-	for id := range marks { // their outcomes are on disk: what was written before was synced at opening
+	for id := range marks { // their outcomes are on disk before the next intent is
 		db.Unmark(id)
 	}
 	return nil
 }
 
 // older refuses a store that does not have what its audit log says was changed.
-func older(dir string, changes audit.Changes, anchor audit.Head) error {
-	if changes.Committed <= anchor.Sequence {
+func older(dir string, changes audit.Changes) error {
+	if changes.Missing == 0 {
 		return nil
 	}
 	return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy of the store was put in its place, "+
-		"which would bring back what has been revoked since; put the newer one back, or see with claviger restore accept what was changed", dir, changes.Committed)
+		"which would bring back what has been revoked since; put the newer one back, or see with claviger restore accept what was changed", dir, changes.Missing)
 }
 
 // AuditDir is where a data directory keeps its audit log.

@@ -89,6 +89,9 @@ func readExport(r io.Reader, fn func(store.Plain) error) error {
 		case line.End != nil && *line.End != n:
 			return fmt.Errorf("server: the export has %d records, and should have %d", n, *line.End)
 		case line.End != nil:
+			if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+				return errors.New("server: there is something behind the end of the export")
+			}
 			return nil
 		case !slices.Contains(tags, line.Kind) || strings.HasPrefix(line.Key, "sys/") || strings.HasPrefix(line.Key, "!"):
 			return fmt.Errorf("server: record %d of the export is of a kind that exports do not have", n+1)

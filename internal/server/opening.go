@@ -94,7 +94,14 @@ func (c Config) creatable() error {
 		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
 	}
 	for _, left := range []string{filepath.Join(c.Dir, credentialsFile), c.logDir()} {
-		if entries, err := os.ReadDir(left); err == nil && len(entries) == 0 || errors.Is(err, fs.ErrNotExist) {
+		info, err := os.Stat(left)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("server: %w", err)
+		}
+		if entries, err := os.ReadDir(left); info.IsDir() && err == nil && len(entries) == 0 {
 			continue
 		}
 		return fmt.Errorf("server: there is %s of another store, and no store in %s: put the store back, restore a backup into it, or use a new directory", left, c.Dir)

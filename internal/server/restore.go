@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -72,17 +73,22 @@ func VerifyBackup(r io.Reader, c Config) (info store.BackupInfo, records, values
 	return b.Info, records, values, err
 }
 
+// openSeals makes the seals of a backup; some may be missing, as long as there is one.
 func openSeals(c Config, slots []store.Slot) (seals []seal.Seal, err error) {
 	for _, o := range c.seals() {
 		open := o.Open
 		if o.Kind == "shamir" && c.Unseal != nil {
 			open = func() (seal.Seal, error) { return c.Unseal(context.Background(), slots) }
 		}
-		s, err := open()
-		if err != nil {
-			return nil, err
+		s, failed := open()
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("the seal %s: %w", o.Kind, failed))
+			continue
 		}
 		seals = append(seals, s)
+	}
+	if len(seals) == 0 {
+		return nil, err
 	}
 	return seals, nil
 }
@@ -199,8 +205,9 @@ var ErrNotAccepted = errors.New("server: not accepted")
 
 // AcceptRestore makes the changes again that the audit log tells of and the backup does
 // not have, as far as they take something away, and lets the store be served. It says what
-// it did. If there are changes that it cannot make again it does nothing and returns
-// ErrNotAccepted, unless confirmed is how many. withoutLog accepts a store whose audit
+// it did. If keys are lost, seals were changed, or there are changes that it cannot make again,
+// and always if the store did not come from a backup, it does nothing and returns
+// ErrNotAccepted, unless confirmed is how many there are of these. withoutLog accepts a store whose audit
 // log is lost: nothing is made again, and nobody knows what was revoked since.
 func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool) (r Recovery, err error) {
 	c.Existing = true
@@ -217,9 +224,14 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	if err != nil {
 		return r, err
 	}
+	marks, err := o.Marks(ctx)
+	if err != nil {
+		return r, err
+	}
+	marked := func(id string) bool { return marks[id] }
 	if restored == nil { // perhaps a copy of the file was put back by hand
-		changes, err := audit.ReadChanges(c.logDir(), anchor)
-		if err != nil || older(c.logDir(), changes, anchor) == nil {
+		changes, err := audit.ReadChanges(c.logDir(), anchor, marked)
+		if err != nil || older(c.logDir(), changes) == nil {
 			return r, errors.Join(errors.New("server: the store did not come from a backup, or was accepted already"), err)
 		}
 		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second)}
@@ -229,17 +241,10 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	}
 	r.Restored = *restored
 	var since []audit.Record
-	switch files, _ := os.ReadDir(c.logDir()); {
+	switch files, _ := filepath.Glob(filepath.Join(c.logDir(), "audit-*.jsonl")); {
 	case len(files) > 0:
-		if since, err = audit.CommittedSince(c.logDir(), anchor); err != nil {
+		if since, err = audit.CommittedSince(c.logDir(), anchor, marked); err != nil {
 			return r, err
-		}
-		seals, err := audit.EventsSince(c.logDir(), anchor, "AddSeal", "RotateSeal", "RemoveSeal")
-		if err != nil {
-			return r, err
-		}
-		for _, record := range seals {
-			r.Seals = append(r.Seals, changeOf(&record))
 		}
 	case !withoutLog:
 		return r, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
@@ -250,7 +255,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	if err != nil {
 		return r, err
 	}
-	if len(r.Open) > 0 && confirmed != len(r.Open) {
+	if n := len(r.Open) + len(r.Lost) + len(r.Seals); (n > 0 || r.Restored.Backup == "") && confirmed != n {
 		return r, ErrNotAccepted
 	}
 	for _, record := range again {
@@ -282,6 +287,8 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []audit.Record,
 			switch {
 			case err != nil:
 				return fmt.Errorf("line %d of the audit log: %w", record.Claviger.Sequence, err)
+			case record.EventSource == "claviger":
+				r.Seals = append(r.Seals, change)
 			case slices.Contains(makes, record.EventName):
 				r.Lost = append(r.Lost, change)
 			case done:

@@ -146,7 +146,7 @@ func TestAcceptRestore(t *testing.T) {
 	if got := events(r.Seals); !slices.Equal(got, []string{"AddSeal"}) {
 		t.Errorf("seals changed: %v", got)
 	}
-	if _, err := server.AcceptRestore(ctx, c, len(r.Open), false); err != nil {
+	if _, err := server.AcceptRestore(ctx, c, len(r.Open)+len(r.Lost)+len(r.Seals), false); err != nil {
 		t.Fatal(err)
 	}
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 	"uuid"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -39,21 +41,30 @@ func (s *Server) asked(slot store.Slot) string {
 	s.sealsMu.Lock()
 	seals := s.seals
 	s.sealsMu.Unlock()
-	i := slices.IndexFunc(seals, func(o seal.Options) bool { return o.Kind == slot.Kind && o.Kind != "shamir" })
-	if i < 0 {
-		return ""
+	why := ""
+	for _, o := range seals {
+		if o.Kind != slot.Kind || o.Kind == "shamir" {
+			continue
+		}
+		err := opens(o, slot)
+		if err == nil {
+			return "yes"
+		}
+		why = err.Error()
 	}
-	asked, err := seals[i].Open()
+	return why
+}
+
+// opens reports whether a seal opens a slot: nil, or why not.
+func opens(o seal.Options, slot store.Slot) error {
+	asked, err := o.Open()
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	defer seal.Forget(asked)
 	key, err := asked.Unwrap(slot.Wrapped)
 	clear(key)
-	if err != nil {
-		return err.Error()
-	}
-	return "yes"
+	return err
 }
 
 // AddSeal lets a further seal open the store. Shares are those of a shamir seal, which
@@ -91,7 +102,7 @@ func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options
 		return nil, errors.New("server: a seal's name has up to 64 characters and no blanks")
 	}
 	o = s.place(o)
-	err = s.operated(event, map[string]string{"name": name, "kind": o.Kind}, func() error {
+	err = s.changed(ctx, event, map[string]string{"name": name, "kind": o.Kind}, func() error {
 		n, err := o.Create(replace)
 		if err != nil {
 			return err
@@ -107,11 +118,13 @@ func (s *Server) newSeal(ctx context.Context, event, name string, o seal.Options
 	return shares, err
 }
 
-// started notes that a seal is asked from now on instead of those of its kind.
+// started notes that a seal is asked from now on too.
 func (s *Server) started(o seal.Options) {
 	s.sealsMu.Lock()
 	defer s.sealsMu.Unlock()
-	s.seals = append(slices.DeleteFunc(slices.Clone(s.seals), func(old seal.Options) bool { return old.Kind == o.Kind }), o)
+	if !slices.ContainsFunc(s.seals, func(old seal.Options) bool { return reflect.DeepEqual(old, o) }) {
+		s.seals = append(slices.Clone(s.seals), o)
+	}
 }
 
 // rotates checks that what is to be put in place of a seal is of its kind, and does not
@@ -154,14 +167,7 @@ func same(slot store.Slot, o seal.Options) bool {
 	if o.Kind != "passphrase" && o.Kind != "pkcs11" {
 		return false
 	}
-	next, err := o.Open()
-	if err != nil {
-		return false // which making it tells
-	}
-	defer seal.Forget(next)
-	key, err := next.Unwrap(slot.Wrapped)
-	clear(key)
-	return err == nil
+	return opens(o, slot) == nil // what is wrong with it making it tells
 }
 
 // RemoveSeal ends that the seal of that name opens the store. The last one stays, and so
@@ -170,16 +176,35 @@ func same(slot store.Slot, o seal.Options) bool {
 func (s *Server) RemoveSeal(ctx context.Context, name string, force bool) error {
 	s.changeMu.Lock()
 	defer s.changeMu.Unlock()
-	seals, err := s.Seals(ctx)
+	slots, err := s.DB.Slots(ctx)
 	if err != nil {
 		return err
 	}
-	all, others := len(seals), slices.DeleteFunc(seals, func(o SealState) bool { return o.Name == name })
-	opens := func(o SealState) bool { return o.Opens == "yes" || o.Name == s.DB.Opening().Slot }
-	if !force && len(others) > 0 && len(others) < all && !slices.ContainsFunc(others, opens) {
+	others := slices.DeleteFunc(slices.Clone(slots), func(o store.Slot) bool { return o.Name == name })
+	known := func(o store.Slot) bool { return s.DB.Opening().By(o) || s.asked(o) == "yes" }
+	if !force && len(others) > 0 && len(others) < len(slots) && !slices.ContainsFunc(others, known) {
 		return fmt.Errorf("server: no seal but %q is known to open the store: start the server with another one, to try it, or say --force", name)
 	}
-	return s.operated("RemoveSeal", map[string]string{"name": name}, func() error { return s.DB.RemoveSlot(ctx, name) })
+	return s.changed(ctx, "RemoveSeal", map[string]string{"name": name}, func() error { return s.DB.RemoveSlot(ctx, name) })
+}
+
+// changed changes seals. It is a state change in the audit log: an older copy of the store,
+// which has the seals of its time, is known by it.
+func (s *Server) changed(ctx context.Context, event string, parameters map[string]string, do func() error) error {
+	e := s.Log.Begin(operatorRecord(event, parameters))
+	if err := e.Intend(); err != nil {
+		return err
+	}
+	err := do()
+	if err == nil {
+		err = iam.Change(ctx, s.DB, e, func(tx *store.Tx) error { return tx.Mark(e.RequestID) })
+	} else {
+		e.ErrorCode, e.ErrorMessage = "Failed", err.Error()
+		if !errors.Is(err, store.ErrUnknown) {
+			e.Claviger.Committed = new(false)
+		}
+	}
+	return errors.Join(err, e.End())
 }
 
 // operated does something that an operator has asked for. The audit log tells of it

@@ -64,6 +64,9 @@ func TestCutLog(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Join(lines[:2], nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := open(t, server.Config{Dir: dir}); err == nil {
+		t.Error("a store with a cut log opens")
+	}
 	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), ": it was cut or replaced") {
 		t.Fatalf("Open beside a cut log = %v", err)
 	}
@@ -103,6 +106,10 @@ func TestOlderStore(t *testing.T) {
 	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "an older copy of the store was put in its place") {
 		t.Errorf("an older copy of the store opens: %v", err)
 	}
+	// Refusing does not make it any better.
+	if _, err := open(t, server.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "an older copy of the store was put in its place") {
+		t.Errorf("an older copy of the store opens at the second attempt: %v", err)
+	}
 	// It is served once an operator has seen what it lacks.
 	c := server.Config{Dir: dir}
 	r, err := server.AcceptRestore(t.Context(), c, -1, false)
@@ -135,6 +142,58 @@ func TestAnotherAccount(t *testing.T) {
 	after, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
 	if err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the credentials changed: %v", err)
+	}
+}
+
+// An older copy of a store is known by the seals that were changed since: one that was removed
+// would open it.
+func TestOlderSeals(t *testing.T) {
+	dir, spare := t.TempDir(), filepath.Join(t.TempDir(), "spare.key")
+	s := mustOpen(t, server.Config{Dir: dir})
+	if _, err := s.AddSeal(t.Context(), "spare", seal.Options{Kind: "file", KeyFile: spare}); err != nil {
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+	older, err := os.ReadFile(filepath.Join(dir, "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, server.Config{Dir: dir})
+	if err := s.RemoveSeal(t.Context(), "spare", false); err != nil {
+		t.Fatal(err)
+	}
+	closeServer(t, s)
+	if err := os.WriteFile(filepath.Join(dir, "store.db"), older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := open(t, server.Config{Dir: dir, Seals: []seal.Options{{Kind: "file", KeyFile: spare}}}); err == nil || !strings.Contains(err.Error(), "older copy") {
+			t.Errorf("a store from before a seal was removed opens: %v", err)
+		}
+	}
+}
+
+// The last seal that is known to open the store is not removed: one that opened it and was
+// rotated since is another one.
+func TestLastKnownSeal(t *testing.T) {
+	dir, keys := t.TempDir(), t.TempDir()
+	s := mustOpen(t, server.Config{Dir: dir})
+	defer closeServer(t, s)
+	key := func(name string) seal.Options { return seal.Options{Kind: "file", KeyFile: filepath.Join(keys, name)} }
+	if _, err := s.AddSeal(t.Context(), "third", key("third")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.RotateSeal(t.Context(), "file", key("next")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(keys, "next")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveSeal(t.Context(), "third", false); err == nil || !strings.Contains(err.Error(), "no seal but") {
+		t.Errorf("the last seal that opens the store was removed: %v", err)
+	}
+	if err := s.RemoveSeal(t.Context(), "file", false); err != nil {
+		t.Error(err)
 	}
 }
 

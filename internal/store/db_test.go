@@ -377,7 +377,17 @@ func TestMarks(t *testing.T) {
 		t.Fatalf("Marks = %v, %v; want one", marks, err)
 	}
 	db.Unmark("one")
-	put(t, db, "a", note{})
+	put(t, db, "a", note{}) // which does not take up how far the log reaches
+	if marks, err := db.Marks(t.Context()); err != nil || !marks["one"] {
+		t.Fatalf("Marks = %v, %v; want one still", marks, err)
+	}
+	err = db.Update(t.Context(), func(tx *store.Tx) error {
+		tx.AtCommit(func() error { return nil })
+		return store.Put(tx, noteKind, "b", &note{})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if marks, err := db.Marks(t.Context()); err != nil || len(marks) != 0 {
 		t.Fatalf("Marks after Unmark = %v, %v; want none", marks, err)
 	}

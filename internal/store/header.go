@@ -97,7 +97,7 @@ func (h *header) unwrap(seals []Seal) (key []byte, by Opening, err error) {
 			key, err := s.Unwrap(slot.Wrapped)
 			if err == nil {
 				key, err = h.bare(key)
-				return key, Opening{slot.Name, failed, s}, err
+				return key, Opening{slot.Name, failed, s, slot.Wrapped}, err
 			}
 			failed = errors.Join(failed, fmt.Errorf("the seal %q: %w", slot.Name, err))
 		}
@@ -113,7 +113,11 @@ type Opening struct {
 	Slot   string // its name
 	Failed error  // why seals that were to be tried first did not; nil: there were none
 	by     Seal
+	with   []byte // what the seal unwrapped
 }
+
+// By reports whether it was a slot that opened the store, as it is now.
+func (o Opening) By(s Slot) bool { return s.Name == o.Slot && bytes.Equal(s.Wrapped, o.with) }
 
 // wrapVersion stands before the store key where a seal wraps it, since format 2.
 const wrapVersion = 2

@@ -19,7 +19,7 @@ var markKind = Kind[mark]{Tag: 1, Name: "mark"}
 func (tx *Tx) Mark(id string) error { return Put(tx, markKind, markPrefix+id, &mark{}) }
 
 // Unmark says that the outcome of id is recorded. Its mark goes with some later
-// transaction.
+// transaction that has something to do AtCommit.
 func (db *DB) Unmark(id string) { db.settle(markPrefix + id) }
 
 func (db *DB) settle(keys ...string) {

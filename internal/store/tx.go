@@ -98,10 +98,15 @@ func (tx *Tx) commit() error {
 		defer tx.db.gate.RUnlock()
 	}
 	var t Txn
+	var settled []string
 	if tx.last != nil {
 		tx.db.orderMu.Lock()
+		// Before last, which says how far the audit log reaches: a mark that is gone has its
+		// outcome there.
+		settled = tx.db.takeSettled(MaxTxnOps - len(tx.write) - 1)
 		if err := tx.last(); err != nil {
 			tx.db.orderMu.Unlock()
+			tx.db.settle(settled...)
 			return err
 		}
 		t.Queued = tx.db.orderMu.Unlock
@@ -112,7 +117,6 @@ func (tx *Tx) commit() error {
 	for _, k := range slices.Sorted(maps.Keys(tx.write)) {
 		t.Do = append(t.Do, Item{Key: k, Val: tx.write[k]})
 	}
-	settled := tx.db.takeSettled(MaxTxnOps - len(t.Do))
 	for _, k := range settled {
 		t.Do = append(t.Do, Item{Key: k})
 	}

@@ -42,10 +42,7 @@ func (p *page) next(line []byte, begin audit.Place) bool {
 	if p.tooOld(line) {
 		return false
 	}
-	if r, ok := p.shown(line); ok {
-		if r.RecipientAccountID != p.account {
-			line = p.ownersCopy(r)
-		}
+	if r, line, ok := p.shown(line); ok {
 		e := event(r, line)
 		p.answer += len(*e.CloudTrailEvent)
 		p.events = append(p.events, e)
@@ -62,21 +59,25 @@ func (p *page) tooOld(line []byte) bool {
 	return err == nil && at.Add(audit.Unordered).Before(p.start) && !bytes.Contains(line, []byte(`"phase":"settled"`))
 }
 
-// shown decodes a line and reports whether it is an event that was asked for. Of a state
+// shown decodes a line and reports whether it is an event that was asked for, with the line
+// as the account may see it. Of a state
 // change the outcome is shown, and not the intent.
-func (p *page) shown(line []byte) (*audit.Record, bool) {
+func (p *page) shown(line []byte) (*audit.Record, []byte, bool) {
 	var r audit.Record
 	if !bytes.Contains(line, []byte(p.account)) || // most lines, where there are many accounts
 		json.Unmarshal(line, &r) != nil || r.RecipientAccountID != p.account && !p.owns(&r) || regionOf(&r) != p.region || p.superseded(&r) {
-		return nil, false
+		return nil, nil, false
 	}
 	if r.EventTime.Before(p.start) || r.EventTime.After(p.end) {
-		return nil, false
+		return nil, nil, false
+	}
+	if r.RecipientAccountID != p.account {
+		line = p.ownersCopy(&r)
 	}
 	if p.key != "" && !attributes[p.key](&r, p.value) {
-		return nil, false
+		return nil, nil, false
 	}
-	return &r, true
+	return &r, line, true
 }
 
 // owns reports whether another account has used something of this one, which CloudTrail
@@ -89,7 +90,12 @@ func (p *page) owns(r *audit.Record) bool {
 // it says which account called, and not who in it.
 func (p *page) ownersCopy(r *audit.Record) []byte {
 	if id := r.UserIdentity; id != nil {
-		r.UserIdentity = &audit.Identity{Type: "AWSAccount", PrincipalID: id.PrincipalID, AccountID: id.AccountID}
+		principal, _, _ := strings.Cut(id.PrincipalID, ":") // without the name of a session
+		r.UserIdentity = &audit.Identity{Type: "AWSAccount", PrincipalID: principal, AccountID: id.AccountID}
+	}
+	mine := slices.DeleteFunc(slices.Clone(r.Resources), func(about audit.Resource) bool { return about.AccountID != p.account })
+	if len(mine) < len(r.Resources) { // what the request says of the others' is theirs
+		r.Resources, r.RequestParameters, r.ResponseElements = mine, nil, nil
 	}
 	r.RecipientAccountID = p.account
 	line, err := json.Marshal(r)

@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
 	"os"
@@ -214,8 +215,10 @@ func TestOwner(t *testing.T) {
 	use := func(code string) {
 		w.happened(0, func(r *audit.Record) {
 			r.RecipientAccountID, r.ErrorCode = "444455556666", code
-			r.UserIdentity = &audit.Identity{Type: "IAMUser", PrincipalID: "AIDA", AccountID: "444455556666", ARN: "arn:aws:iam::444455556666:user/bob", UserName: "bob"}
-			r.Resources = []audit.Resource{{AccountID: account, Type: "AWS::KMS::Key", ARN: "arn:aws:kms:eu-west-1:111122223333:key/1"}}
+			r.UserIdentity = &audit.Identity{Type: "IAMUser", PrincipalID: "AROA:alice", AccessKeyID: "AKIABOB", AccountID: "444455556666", ARN: "arn:aws:iam::444455556666:user/bob", UserName: "bob"}
+			r.Resources = []audit.Resource{{AccountID: account, Type: "AWS::KMS::Key", ARN: "arn:aws:kms:eu-west-1:111122223333:key/1"},
+				{AccountID: "444455556666", Type: "AWS::KMS::Key", ARN: "arn:aws:kms:eu-west-1:444455556666:key/other-key"}}
+			r.RequestParameters = jsontext.Value(`{"sourceEncryptionContext":{"patient":"secret"}}`)
 		})
 	}
 	use("")
@@ -229,6 +232,15 @@ func TestOwner(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is not in %s", want, text)
 		}
+	}
+	for key, value := range map[string]string{trailapi.LookupAttributeKeyUsername: "bob", trailapi.LookupAttributeKeyAccessKeyId: "AKIABOB"} {
+		out, err := w.askIn("eu-west-1", Request{LookupAttributes: []trailapi.LookupAttribute{{AttributeKey: &key, AttributeValue: &value}}})
+		if err != nil || len(out.Events) != 0 {
+			t.Errorf("%s tells: %d events, %v", key, len(out.Events), err)
+		}
+	}
+	if strings.Contains(text, "alice") || strings.Contains(text, "other-key") || strings.Contains(text, "secret") {
+		t.Errorf("it tells of what is others': %s", text)
 	}
 	if strings.Contains(text, "bob") || strings.Contains(text, "claviger") || out.Events[0].Username != nil {
 		t.Errorf("it tells more: %s", text)

@@ -103,8 +103,11 @@ func (s *Server) Metrics(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusServiceUnavailable, "busy\n")
 		return
 	}
-	defer done()
-	s.metrics.write(w)
+	var text bytes.Buffer
+	s.metrics.render(&text)
+	done() // before it is known how fast the other side reads
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(text.Bytes()) // the other side is gone if this fails
 }
 
 // ready says whether requests can be served: the audit log and the store must

@@ -1,7 +1,7 @@
 package wire
 
 import (
-	"net/http"
+	"io"
 	"sync"
 	"time"
 
@@ -93,8 +93,7 @@ func (m *metricSet) done(x *exchange, code string) {
 	m.set.GetOrCreateCounter(`claviger_requests_total{service="` + x.service.name + `",operation="` + name + `",code="` + code + `"}`).Inc()
 }
 
-func (m *metricSet) write(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+func (m *metricSet) render(w io.Writer) {
 	m.set.WritePrometheus(w)
 	metrics.WriteProcessMetrics(w)
 }

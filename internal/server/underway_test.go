@@ -1,0 +1,117 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/seal"
+	"github.com/claviger/claviger/internal/store"
+)
+
+type number struct{ N int }
+
+var numberKind = store.Kind[number]{Tag: 251, Name: "number"}
+
+// Backups are made while many change something. Each change is in the backup, or is one that
+// the audit log says is missing there, and never both.
+func TestChangesUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	quiet := slog.New(slog.DiscardHandler)
+	s, err := Open(t.Context(), Config{Dir: dir, NewAccount: "111122223333", Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	var done atomic.Int64
+	var writers sync.WaitGroup
+	for w := range 48 {
+		writers.Go(func() {
+			for i := 0; !stop.Load(); i++ {
+				key := fmt.Sprintf("number/%d/%d", w, i)
+				e := s.Log.Begin(operatorRecord("Count", map[string]string{"key": key}))
+				err := iam.Change(context.WithoutCancel(t.Context()), s.DB, e, func(tx *store.Tx) error { return store.Put(tx, numberKind, key, &number{i}) })
+				if err = errors.Join(err, e.End()); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	var backups []io.Reader
+	for n := range int64(8) {
+		for done.Load() < 300*n && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		var b bytes.Buffer
+		if err := s.Backup(t.Context(), &b, nil); err != nil {
+			t.Error(err)
+		}
+		backups = append(backups, &b)
+	}
+	stop.Store(true)
+	writers.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all := changes(t, dir, audit.Head{}, func(string) bool { return false })
+	for i, b := range backups {
+		c := Config{Dir: filepath.Join(t.TempDir(), "restored"), Seals: []seal.Options{{Kind: "file", KeyFile: filepath.Join(dir, "root.key")}}, Existing: true, Logger: quiet}
+		if _, err := Restore(t.Context(), c, []io.Reader{b}, nil); err != nil {
+			t.Fatal(err)
+		}
+		o, err := openStore(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := auditState(t.Context(), o.DB)
+		if err != nil {
+			t.Fatal(err)
+		}
+		missing := changes(t, dir, state.Anchor, func(id string) bool { return state.marks[id] })
+		err = o.View(t.Context(), func(tx *store.Tx) error {
+			for key := range all {
+				if _, err := store.Get(tx, numberKind, key); (err != nil) != missing[key] {
+					t.Errorf("backup %d: %s: %v, and missing by the log: %v", i, key, err, missing[key])
+				}
+			}
+			return nil
+		})
+		if err := errors.Join(err, o.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d changes, %d backups", len(all), len(backups))
+}
+
+// changes are the keys of the numbers of which the log in dir says that a store lacks them.
+func changes(t *testing.T, dir string, anchor audit.Head, marked func(string) bool) map[string]bool {
+	t.Helper()
+	records, err := audit.CommittedSince(AuditDir(dir), anchor, marked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]bool{}
+	for _, r := range records {
+		var parameters struct{ Key string }
+		if r.EventName == "Count" {
+			if err := json.Unmarshal(r.RequestParameters, &parameters, json.MatchCaseInsensitiveNames(true)); err != nil {
+				t.Fatal(err)
+			}
+			out[parameters.Key] = true
+		}
+	}
+	return out
+}
