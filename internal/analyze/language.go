@@ -77,6 +77,14 @@ func literal(text string) (p pattern) {
 	return p
 }
 
+// anyCase is the pattern of a text whatever its case.
+func anyCase(text string) (p pattern) {
+	for _, r := range text {
+		p = append(p, item{class: folded, char: r})
+	}
+	return p
+}
+
 // joined puts patterns one behind another.
 func joined(parts ...pattern) pattern { return slices.Concat(parts...) }
 
@@ -108,6 +116,16 @@ func patternOf(pieces []policy.Piece) (p pattern) {
 		p = append(p, i)
 	}
 	return p
+}
+
+// patternsOf are the patterns among some shapes.
+func patternsOf(shapes []policy.Shape) (out []pattern) {
+	for _, s := range shapes {
+		if s.Kind == policy.PatternShape {
+			out = append(out, patternOf(s.Pieces))
+		}
+	}
+	return out
 }
 
 // within narrows a pattern to one element of a path.

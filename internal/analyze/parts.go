@@ -352,6 +352,13 @@ func pairs(values, keys []*test, put func(s *situation, key, value string)) (out
 				spellings = append(spellings, x.Text)
 			}
 		}
+		if len(keys) > 0 { // which tell spellings apart
+			others, err := samples([]pattern{anyCase(name)}, patternsOf(shapesOf(keys)), distinct(spellings))
+			if err != nil {
+				return nil, err
+			}
+			spellings = append(spellings, others...)
+		}
 		texts, err := valuesOf(tests[0].Key(), tests)
 		if err != nil {
 			return nil, err

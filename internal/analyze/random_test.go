@@ -91,14 +91,14 @@ func (d dice) statements() (statements []string) {
 			}
 			condition += `"` + operator + `":{` + strings.Join(distinct(list[operator])[:1], ",") + `}`
 		}
-		statements = append(statements, fmt.Sprintf(`{"Effect":%q,%q:%s,"Action":%q,"Resource":%q,"Condition":{%s}}`, effect, who, named, roll(d, randomActions...),
+		statements = append(statements, fmt.Sprintf(`{"Effect":%q,%q:%s,"`+roll(d, "Action", "Action", "NotAction")+`":%q,"Resource":%q,"Condition":{%s}}`, effect, who, named, roll(d, randomActions...),
 			roll(d, "*", "*", "*", "*", string(testKey(here)), "arn:aws:kms:*:*:key/1*", "arn:aws:kms:us-east-1:"+here+":key/other", "arn:aws:kms:us-east-1:${aws:PrincipalAccount}:key/*"), condition))
 	}
 	return statements
 }
 
 func policyOf(statements []string) *policy.Policy {
-	return compiled(`{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`)
+	return compiled(`{"Version":"` + []string{"2012-10-17", "2008-10-17"}[len(statements)%2] + `","Statement":[` + strings.Join(statements, ",") + `]}`)
 }
 
 func compiled(text string) *policy.Policy {
