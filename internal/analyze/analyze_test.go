@@ -152,7 +152,7 @@ func (s *space) classIn(p *dimension, at *situation) int {
 	element := ""
 	for _, e := range s.elements(p, at) {
 		switch {
-		case pair && strings.EqualFold(e, about), !pair && !s.isPair(e) && s.indistinct(p, p.samples[len(p.samples)-1].element, e, at):
+		case pair && strings.EqualFold(e, about), !pair && !s.isPair(p, e) && s.indistinct(p, p.samples[len(p.samples)-1].element, e, at):
 			element = e
 		}
 	}
@@ -178,10 +178,11 @@ func keyOfPair(p *dimension) (string, bool) {
 	return k.Suffix, k.ID == policy.KeyKMSEncryptionContext || k.ID == policy.KeyRequestTag
 }
 
-func (s *space) isPair(element string) bool {
+// isPair reports whether a dimension of the same group is about the pair with that key.
+func (s *space) isPair(of *dimension, element string) bool {
 	return slices.ContainsFunc(s.parts, func(p *dimension) bool {
 		about, pair := keyOfPair(p)
-		return pair && strings.EqualFold(about, element)
+		return pair && strings.EqualFold(about, element) && len(p.tests) > 0 && groupOf(p.tests[0].Key()) == groupOf(of.tests[0].Key())
 	})
 }
 
