@@ -42,6 +42,7 @@ func commands() []command {
 		{"audit verify", "check the audit log of a data directory", auditVerify},
 		{"audit query", "find records in an audit log", auditQuery},
 		{"audit tail", "print the newest records of an audit log, and those that come", auditTail},
+		{"explain", "tell why a request is decided as it is, and what would decide it otherwise", explain},
 		{"policy diff", "prove that NEW allows nothing that OLD does not, or show requests", policyCommandOf("policy diff", 2, nil, policyDiff)},
 		{"policy public", "prove that a key policy lets no stranger in, or show requests", policyCommandOf("policy public", 1, nil, policyPublic)},
 		{"policy never", "prove that nobody may do some actions, or show requests", policyNever()},

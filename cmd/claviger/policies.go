@@ -67,18 +67,9 @@ func policyCommandOf(name string, n int, flags func(*flag.FlagSet), ask func(*po
 
 // read reads flags and n policies, in any order.
 func (c *policyCommand) read(args []string, n int) error {
-	for {
-		if err := c.flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(c.flags.Output(), "Usage of %s:\n", c.flags.Name())
-			c.flags.PrintDefaults()
-			return err
-		} else if err != nil {
-			return errUsage
-		}
-		if c.flags.NArg() == 0 {
-			break
-		}
-		c.names, args = append(c.names, c.flags.Arg(0)), c.flags.Args()[1:]
+	var err error
+	if c.names, err = interspersed(c.flags, args); err != nil {
+		return err
 	}
 	if len(c.names) != n {
 		return fmt.Errorf("%s takes %d files with policies", strings.TrimPrefix(c.flags.Name(), "claviger "), n)

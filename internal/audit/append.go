@@ -56,9 +56,23 @@ func (x *Extra) write(w *line) {
 		w.truth("committed", *x.Committed)
 	}
 	w.optional("checkpoint", x.Checkpoint)
-	if len(x.Decisions) == 0 {
-		return
+	if len(x.Decisions) > 0 {
+		x.writeDecisions(w)
 	}
+	if x.Plain {
+		w.truth("plain", true)
+	}
+	if x.Around != nil {
+		w.name("around")
+		b, err := json.Marshal(x.Around, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+		if err != nil {
+			w.err = err
+		}
+		w.b = append(w.b, b...)
+	}
+}
+
+func (x *Extra) writeDecisions(w *line) {
 	w.list("decisions", len(x.Decisions), func(i int) {
 		d := &x.Decisions[i]
 		w.text("action", d.Action)

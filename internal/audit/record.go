@@ -94,6 +94,26 @@ type Extra struct {
 	// Checkpoint is the signed end of the log before this line (C2SP tlog-checkpoint).
 	Checkpoint string     `json:"checkpoint,omitzero"`
 	Decisions  []Decision `json:"decisions,omitzero"`
+	Plain      bool       `json:"plain,omitzero"`  // the request came without TLS
+	Around     *Around    `json:"around,omitzero"` // nil if there is nothing else that policies can ask
+}
+
+// An Around is what policies can ask about a request that no other member tells.
+type Around struct {
+	Via           []string          `json:"via,omitzero"` // the services that forwarded it, the last to us
+	SourceIP      string            `json:"sourceIp,omitzero"`
+	UserAgent     string            `json:"userAgent,omitzero"`
+	Referer       string            `json:"referer,omitzero"`
+	SourceArn     string            `json:"sourceArn,omitzero"`
+	SourceAccount string            `json:"sourceAccount,omitzero"`
+	VPC           string            `json:"vpc,omitzero"`
+	VPCEAccount   string            `json:"vpceAccount,omitzero"`
+	MFA           time.Time         `json:"mfa,omitzero"` // when a second factor was given
+	Provider      string            `json:"provider,omitzero"`
+	Tags          map[string]string `json:"tags,omitzero"` // of the session
+	Limited       bool              `json:"limited,omitzero"`
+	Policies      []string          `json:"policies,omitzero"` // of the session
+	PolicyARNs    []string          `json:"policyArns,omitzero"`
 }
 
 // A Decision is one authorization with its reason.

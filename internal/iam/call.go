@@ -72,20 +72,9 @@ type Query struct {
 // until the next Decide.
 func (c *Call) Decide(tx *store.Tx, q Query) (authz.Decision, *authz.Request, error) {
 	begin := time.Now()
-	caller, policies, err := c.principal(tx)
+	policies, closed, err := c.gather(tx, q)
 	if err != nil {
 		return authz.Decision{}, nil, err
-	}
-	policies.Resource = q.ResourcePolicy
-	c.fill(caller, q)
-	closed, err := c.guardrails(tx, q, &policies)
-	if err != nil {
-		return authz.Decision{}, nil, err
-	}
-	if q.Grants != nil {
-		if policies.Grants, err = q.Grants(&c.request.Caller.Principal); err != nil {
-			return authz.Decision{}, nil, err
-		}
 	}
 	d := authz.Evaluate(&c.request, &policies)
 	closed = closed && d.Allowed()
@@ -97,6 +86,33 @@ func (c *Call) Decide(tx *store.Tx, q Query) (authz.Decision, *authz.Request, er
 	}
 	c.note(&d, closed)
 	return d, &c.request, nil
+}
+
+// Situation returns what Decide would ask authz, without deciding or noting anything.
+// closed: one of the accounts is closed, and nothing is allowed. The Request is the
+// caller's own.
+func (c *Call) Situation(tx *store.Tx, q Query) (req *authz.Request, policies authz.Policies, closed bool, err error) {
+	policies, closed, err = c.gather(tx, q)
+	copied := c.request
+	return &copied, policies, closed, err
+}
+
+// gather reads who the caller is and all policies that bear on a query, and fills in the
+// request.
+func (c *Call) gather(tx *store.Tx, q Query) (policies authz.Policies, closed bool, err error) {
+	caller, policies, err := c.principal(tx)
+	if err != nil {
+		return policies, false, err
+	}
+	policies.Resource = q.ResourcePolicy
+	c.fill(caller, q)
+	if closed, err = c.guardrails(tx, q, &policies); err != nil {
+		return policies, false, err
+	}
+	if q.Grants != nil {
+		policies.Grants, err = q.Grants(&c.request.Caller.Principal)
+	}
+	return policies, closed, err
 }
 
 // guardrails adds the policies that bind the caller's and the resource's

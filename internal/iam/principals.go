@@ -41,7 +41,21 @@ func ResolvePrincipals(tx *store.Tx, doc *policy.Document, partition string, all
 	})
 }
 
-// ResolvePrincipal does the same for one principal, that of a grant: an account, a
+// ResolveKnown does the same as far as principals exist, and leaves the others.
+func ResolveKnown(tx *store.Tx, doc *policy.Document, partition string) error {
+	r := resolver{tx, partition, true}
+	return doc.EachPrincipal(func(kind string, entry *policy.Item) error {
+		stored, err := r.resolve(kind, entry.Text)
+		if err == nil {
+			entry.Text = stored
+		} else if errors.Is(err, ErrPrincipal) {
+			err = nil
+		}
+		return err
+	})
+}
+
+// ResolvePrincipal is ResolvePrincipals for one principal, that of a grant: an account, a
 // user, a role, or one of their sessions, by ARN. It returns the stored form.
 // ErrPrincipal: there is no such principal, or it cannot stand there.
 func ResolvePrincipal(tx *store.Tx, principalARN, partition string) (string, error) {

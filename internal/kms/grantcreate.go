@@ -207,8 +207,8 @@ var usageOperations = map[string][]string{
 	kmsapi.KeyUsageTypeEncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
 }
 
-// grantOperations are all the operations that grants can list.
-var grantOperations = []string{
+// GrantOperations are all the operations that grants can list (AUTH-6.2).
+var GrantOperations = []string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey",
 	"CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac",
 	"DeriveSharedSecret", "Encapsulate", "Decapsulate",
@@ -234,7 +234,7 @@ func (k *Key) ungrantable(operations []string) error {
 			wrong = append(wrong, op)
 		}
 	}
-	for _, op := range grantOperations {
+	for _, op := range GrantOperations {
 		if k.grantable(op) {
 			right = append(right, op)
 		}

@@ -58,6 +58,24 @@ func Compile(doc *Document, kind Kind, name string) *Policy {
 	return p
 }
 
+// Without is the policy without one of its statements; those behind it move up.
+func (p *Policy) Without(r Ref) *Policy {
+	doc := *p.Document
+	doc.Statements = slices.Delete(slices.Clone(doc.Statements), int(r)-1, int(r))
+	out := &Policy{Name: p.Name, Document: &doc, statements: slices.Delete(slices.Clone(p.statements), int(r)-1, int(r))}
+	out.index()
+	return out
+}
+
+// With is the policy, of the given kind, with a statement more at its end.
+func (p *Policy) With(s Statement, kind Kind) *Policy {
+	doc := *p.Document
+	doc.Statements = append(slices.Clone(doc.Statements), s)
+	out := &Policy{Name: p.Name, Document: &doc, statements: append(slices.Clone(p.statements), compileStatement(&s, kind, doc.Version == "2012-10-17"))}
+	out.index()
+	return out
+}
+
 func compileStatement(s *Statement, kind Kind, variables bool) statement {
 	out := statement{effect: s.Effect, hasPrincipal: kind.hasPrincipal(), anyResource: kind == Trust}
 	if s.Action != nil {

@@ -15,6 +15,13 @@ func (d *Document) String() string { return d.print(&printer{}) }
 // Compact prints the document without white space.
 func (d *Document) Compact() string { return d.print(&printer{compact: true}) }
 
+// JSON prints a statement by itself, without white space.
+func (s *Statement) JSON() string {
+	w := &printer{compact: true}
+	w.statement(s)
+	return w.b.String()
+}
+
 func (d *Document) print(w *printer) string {
 	w.open("{")
 	if d.Version != "" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/authz"
+	"github.com/claviger/claviger/internal/inquire"
 	"github.com/claviger/claviger/internal/model"
 )
 
@@ -158,7 +159,37 @@ func TestHTTP(t *testing.T) {
 		if err := c.Check(!Refused(err), decisions[len(decisions)-1], sid); err != nil {
 			t.Errorf("%v\n%s", err, answer)
 		}
+		if !changes(c, in) { // by which the policies of now are other ones
+			explainable(t, w, &record)
+		}
 	})
+}
+
+// explainable: what the record tells is enough to decide as it was decided.
+func explainable(t *testing.T, w *World, r *audit.Record) {
+	t.Helper()
+	cases, ok := inquire.Cases(r)
+	if !ok {
+		return
+	}
+	last := map[string]string{} // a decision that is made twice counts as it was made at last
+	for _, d := range r.Claviger.Decisions {
+		last[d.Action+d.Resource] = d.Outcome
+	}
+	for _, c := range cases {
+		if t := of(w.things, "endpoint"); t != nil {
+			c.EndpointPolicy = &inquire.Text{Name: t[0].With[0], Document: w.texts(t[0].With[0])}
+		}
+		if r.EventName == "CreateKey" && c.Key != "" || c.Action == "kms:RetireGrant" && c.Grant == "" {
+			continue // the key is not there any more, or was not made; a token does not tell its grant
+		}
+		e, err := w.Server.World().Explain(t.Context(), c)
+		if err != nil {
+			t.Errorf("not explained: %+v: %v", c, err)
+		} else if was := last[e.Action+e.Resource]; e.Outcome != was {
+			t.Errorf("%+v was %s, and is explained as: %s", c, was, e.Why)
+		}
+	}
 }
 
 // overHTTP sends a claim's request, signed by the real SDK.

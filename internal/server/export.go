@@ -127,19 +127,7 @@ func (s *Server) Import(ctx context.Context, r io.Reader) (keys, others int, err
 
 func (s *Server) load(ctx context.Context, r io.Reader) (keys, others int, err error) {
 	byID := map[string][]store.Plain{}
-	var batch []store.Plain
-	flush := func() error {
-		err := s.DB.Update(ctx, func(tx *store.Tx) error {
-			for _, p := range batch {
-				if err := tx.Load(p); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		batch = batch[:0]
-		return err
-	}
+	l := loader{db: s.DB}
 	err = readExport(r, func(p store.Plain) error {
 		if id, ok := kms.IsKey(p); ok {
 			byID[id] = append(byID[id], p)
@@ -147,13 +135,10 @@ func (s *Server) load(ctx context.Context, r io.Reader) (keys, others int, err e
 			return nil
 		}
 		others++
-		if batch = append(batch, p); len(batch) == 500 {
-			return flush()
-		}
-		return nil
+		return l.add(ctx, p)
 	})
 	if err == nil {
-		err = flush()
+		err = l.flush(ctx)
 	}
 	if err != nil {
 		return keys, others, err

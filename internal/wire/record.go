@@ -28,7 +28,32 @@ func record(x *exchange, call *iam.Call) audit.Record {
 	if call.Through != nil {
 		r.VPCEndpointID = call.Through.ID
 	}
+	r.Claviger.Plain, r.Claviger.Around = !call.Secure, around(call)
 	return r
+}
+
+// around is what policies can ask about a call that its record does not tell otherwise; nil
+// if that is nothing.
+func around(call *iam.Call) *audit.Around {
+	s := call.Credential.Session
+	said := s != nil && (s.Limited || len(s.Tags) > 0 || s.Provider != "" || !s.MFA.IsZero())
+	if !said && call.MFA.IsZero() && len(call.Via) == 0 && call.SourceArn == "" && call.SourceAccount == "" && call.Referer == "" && call.Through == nil {
+		return nil
+	}
+	a := &audit.Around{Via: call.Via, Referer: audit.Bounded(call.Referer), SourceArn: audit.Bounded(call.SourceArn), SourceAccount: audit.Bounded(call.SourceAccount), MFA: call.MFA}
+	if len(call.Via) > 0 {
+		a.SourceIP, a.UserAgent = call.SourceIP, audit.Bounded(call.UserAgent)
+	}
+	if s != nil {
+		a.Provider, a.Tags, a.Limited, a.Policies, a.PolicyARNs = s.Provider, s.Tags, s.Limited, s.Policies, s.PolicyARNs
+		if a.MFA.IsZero() {
+			a.MFA = s.MFA
+		}
+	}
+	if call.Through != nil {
+		a.VPC, a.VPCEAccount = call.Through.VPC, call.Through.Account
+	}
+	return a
 }
 
 // identity is who signed, as CloudTrail tells it.

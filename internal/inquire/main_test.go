@@ -1,0 +1,10 @@
+package inquire_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/claviger/claviger/internal/leakcheck"
+)
+
+func TestMain(m *testing.M) { os.Exit(leakcheck.Run(m)) }
