@@ -25,7 +25,7 @@ var arrows = map[string]string{
 	"internal/front":             "",
 	"internal/harden":            "",
 	"internal/iam":               "arn audit authz material model model/iamapi policy store",
-	"internal/inquire":           "arn audit authz iam kms policy store",
+	"internal/inquire":           "analyze arn audit authz iam kms policy store",
 	"internal/kms":               "arn attest audit authz iam material model model/kmsapi policy store throttle xks",
 	"internal/material":          "",
 	"internal/model":             "",

@@ -291,6 +291,90 @@ func explain(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}())
 }
 
+// who lists who may do something with a key.
+func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	q := newInquiry("who", stdout, stderr)
+	var asked inquire.WhoQuestion
+	var given fileList
+	q.flags.Var(&given, "given", "value of a condition key, as aws:SourceIp=10.0.0.1; may be repeated")
+	q.flags.StringVar(&asked.Outside, "outside", "", "only who is outside of the key's account, or org")
+	q.flags.StringVar(&asked.Region, "region", "", "the Region (default that of the key's ARN, or us-east-1)")
+	return inquired(stderr, func() error {
+		words, err := q.parse(args, 2)
+		if err != nil {
+			return err
+		}
+		if len(words) < 2 {
+			return errors.New("who needs a key and an action, as: claviger who KEY Decrypt")
+		}
+		asked.Key, asked.Action, asked.Given = words[0], words[1], given
+		return q.ask(ctx, nil, func(w *inquire.World) error {
+			rows, err := w.Who(ctx, asked)
+			if err != nil || q.output == "json" {
+				return errors.Join(err, q.json(err, rows))
+			}
+			for _, r := range rows {
+				title := strings.Join(r.Principals, "\n")
+				if r.Open {
+					title = "whoever is " + strings.Join(r.Principals, ", or ")
+				}
+				fmt.Fprintln(stdout, title)
+				printWay(stdout, r.By, r.Conditions)
+			}
+			if len(rows) == 0 {
+				fmt.Fprintln(stdout, "nobody")
+			}
+			return nil
+		})
+	}())
+}
+
+// what lists what a principal may do.
+func what(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	q := newInquiry("what", stdout, stderr)
+	var given fileList
+	q.flags.Var(&given, "given", "value of a condition key, as aws:SourceIp=10.0.0.1; may be repeated")
+	key := q.flags.String("key", "", "a key, by ARN (default all keys)")
+	return inquired(stderr, func() error {
+		words, err := q.parse(args, 1)
+		if err != nil {
+			return err
+		}
+		if len(words) < 1 {
+			return errors.New("what needs a principal, as: claviger what arn:aws:iam::111122223333:role/app")
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error {
+			rights, err := w.What(ctx, words[0], *key, given)
+			if err != nil || q.output == "json" {
+				return errors.Join(err, q.json(err, rights))
+			}
+			for _, r := range rights {
+				fmt.Fprintf(stdout, "%s: %s\n", r.Key, strings.Join(r.Actions, ", "))
+				printWay(stdout, r.By, r.Conditions)
+			}
+			if len(rights) == 0 {
+				fmt.Fprintln(stdout, "nothing")
+			}
+			return nil
+		})
+	}())
+}
+
+// json writes an answer, if there is one; a list without anything in it is empty and not null.
+func (q *inquiry) json(failed error, v any) error {
+	if failed != nil {
+		return nil
+	}
+	return writeJSON(q.stdout, v)
+}
+
+func printWay(w io.Writer, by string, conditions []string) {
+	fmt.Fprintln(w, "  by", by)
+	for _, condition := range conditions {
+		fmt.Fprintln(w, "  if", condition)
+	}
+}
+
 // A recorded is the explanation of a request that is on record.
 type recorded struct {
 	RequestID   string

@@ -43,6 +43,8 @@ func commands() []command {
 		{"audit query", "find records in an audit log", auditQuery},
 		{"audit tail", "print the newest records of an audit log, and those that come", auditTail},
 		{"explain", "tell why a request is decided as it is, and what would decide it otherwise", explain},
+		{"who", "list who may do an action with a key", who},
+		{"what", "list what a principal may do with keys", what},
 		{"policy diff", "prove that NEW allows nothing that OLD does not, or show requests", policyCommandOf("policy diff", 2, nil, policyDiff)},
 		{"policy public", "prove that a key policy lets no stranger in, or show requests", policyCommandOf("policy public", 1, nil, policyPublic)},
 		{"policy never", "prove that nobody may do some actions, or show requests", policyNever()},

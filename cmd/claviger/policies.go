@@ -346,7 +346,7 @@ func (c *policyCommand) who(name string) ([]analyze.Row, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no action %q", name)
 	}
-	rows, err := analyze.Who(analyze.Key(c.key), c.policies[0], action)
+	rows, err := analyze.Who(analyze.Key(c.key), c.policies[0], action, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func TestPointwise(t *testing.T) {
 	for seed := range uint64(*rounds) {
 		d := dice{rand.New(rand.NewPCG(seed, 2))}
 		p := d.policy()
-		err := within(key, []*policy.Policy{p}, func(s *space) {
+		err := within(key, []*policy.Policy{p}, nil, func(s *space) {
 			for range requests {
 				w := d.request(key, roll(d, actions...))
 				c, classes, ok := s.locate(t, w)

@@ -45,7 +45,7 @@ func BenchmarkNewAccess(b *testing.B) {
 func BenchmarkWho(b *testing.B) {
 	p := tenants(55, "app-054")
 	for b.Loop() {
-		if _, err := Who(testKey(here), p, policy.MustAction("kms:Decrypt")); err != nil {
+		if _, err := Who(testKey(here), p, policy.MustAction("kms:Decrypt"), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -215,6 +215,7 @@ func (n *named) explore() error {
 	if err != nil {
 		return err
 	}
+	n.space.services = slices.Clone(n.services)
 	fresh, err := samples(services, ofServices, n.services)
 	n.services = append(n.services, fresh...)
 	return err

@@ -45,7 +45,11 @@ func (s *space) applies(r *rule, c *caller) node {
 	at := newSituation(s.key)
 	at.Caller = c.who
 	holds := r.covers
-	if r.doubt == "" {
+	switch {
+	case r.doubt != "":
+	case s.hasCaller():
+		holds = constant(r.Covers(string(s.key), s.known.Request))
+	default:
 		holds = constant(r.Covers(string(s.key), at))
 	}
 	for _, t := range r.tests {
@@ -82,6 +86,9 @@ func (s *space) allowedBy(rules []*rule, c *caller, a policy.Action) node {
 		allow = s.or(direct, s.or(s.and(limited, limits), s.and(delegated, own)))
 	case authz.AcrossAccounts.Has(a):
 		allow = s.and(s.or(direct, s.or(limited, delegated)), own)
+	}
+	for _, p := range s.known.limits() {
+		v.deny = s.or(v.deny, s.match(s.rules[p], c, a).deny)
 	}
 	return s.minus(allow, v.deny)
 }
@@ -240,7 +247,7 @@ func NewAccess(key Key, old, new *policy.Policy) (Answer, error) {
 
 // answer asks a question in a space. One that is too large is undecided.
 func answer(key Key, policies []*policy.Policy, ask func(*space, *Answer)) (a Answer, err error) {
-	err = within(key, policies, func(s *space) { ask(s, &a) })
+	err = within(key, policies, nil, func(s *space) { ask(s, &a) })
 	if errors.Is(err, ErrUndecided) {
 		return Answer{Verdict: Undecided, Doubts: []string{err.Error()}}, nil
 	}
@@ -248,7 +255,7 @@ func answer(key Key, policies []*policy.Policy, ask func(*space, *Answer)) (a An
 }
 
 // within makes a space and does something in it. errNodes: its diagram is too large.
-func within(key Key, policies []*policy.Policy, do func(*space)) (err error) {
+func within(key Key, policies []*policy.Policy, known *Known, do func(*space)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			e, ok := p.(error)
@@ -258,7 +265,7 @@ func within(key Key, policies []*policy.Policy, do func(*space)) (err error) {
 			err = e
 		}
 	}()
-	s, err := newSpace(key, policies...)
+	s, err := newSpace(key, known, policies...)
 	if err == nil {
 		do(s)
 	}
@@ -370,7 +377,7 @@ type Lint struct {
 // Redundant finds the statements of a key policy each of which could be left out alone
 // without any request being decided otherwise. ErrUndecided: it is too large.
 func Redundant(key Key, p *policy.Policy) (out []Lint, err error) {
-	err = within(key, []*policy.Policy{p}, func(s *space) {
+	err = within(key, []*policy.Policy{p}, nil, func(s *space) {
 		rules := s.rules[p]
 		for i, r := range rules {
 			dead, same := true, true

@@ -20,6 +20,7 @@ type space struct {
 	region  string
 	parts   []*dimension // the diagram's dimensions, in its order
 	given   []*policy.Policy
+	known   *Known
 	rules   map[*policy.Policy][]*rule
 	tests   map[string]*test // by what they say
 	order   []*test          // as the policies have them
@@ -28,6 +29,8 @@ type space struct {
 	// accounts are the key's and those that the policies name.
 	accounts []string
 	arns     []string // of callers that the policies name
+	services []string // that the policies name
+	left     []string // accounts whose callers are not told of
 
 	identity, limits node // whether the caller's own policies allow
 }
@@ -87,13 +90,14 @@ type caller struct {
 	facts   node // what else is true of requests by such callers
 }
 
-// newSpace makes the space of what some policies ask about requests for a key.
-func newSpace(key Key, policies ...*policy.Policy) (s *space, err error) {
+// newSpace makes the space of what some policies ask about requests for a key. With a known
+// caller it has no others.
+func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err error) {
 	a, err := arn.Parse(string(key))
 	if err != nil {
 		return nil, fmt.Errorf("analyze: the key: %w", err)
 	}
-	s = &space{diagram: newDiagram(), key: key, account: a.Account, region: a.Region, rules: map[*policy.Policy][]*rule{}, tests: map[string]*test{}}
+	s = &space{diagram: newDiagram(), key: key, known: known, account: a.Account, region: a.Region, rules: map[*policy.Policy][]*rule{}, tests: map[string]*test{}}
 	for _, p := range policies {
 		if _, known := s.rules[p]; known || p == nil {
 			continue
@@ -110,16 +114,24 @@ func newSpace(key Key, policies ...*policy.Policy) (s *space, err error) {
 	s.identity, s.limits = s.either(identityName), s.either(limitsName)
 	for _, p := range s.given {
 		for _, r := range s.rules[p] {
-			if _, variables := r.Resources(); len(variables) > 0 {
+			if _, variables := r.Resources(); slices.ContainsFunc(variables, func(k policy.ConditionKey) bool { return known == nil || !known.Has(k) }) {
 				r.doubt, r.covers = "a policy variable in Resource", s.either("the resources of a statement")
 			}
 		}
 	}
 	s.divide()
+	if s.hasCaller() {
+		return s, nil
+	}
 	if err := s.findCallers(a.Partition); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// hasCaller reports whether it is known who calls.
+func (s *space) hasCaller() bool {
+	return s.known != nil && s.known.Request.Caller.Kind != policy.Nobody
 }
 
 // test finds or makes the test that a condition is. What it says depends on the policy's
@@ -178,6 +190,9 @@ func (s *space) divide() {
 		switch _, variables := t.Shapes(); {
 		case t.Quantifier() == policy.Never:
 			t.node = no
+			continue
+		case s.known.decides(t.Test):
+			t.node = constant(t.Holds(s.known.Request))
 			continue
 		case group == ofCaller && variables == nil, accounts[t.Key().ID] && ofAccounts(variables):
 			t.ofCaller = true

@@ -18,10 +18,12 @@ type Row struct {
 	Conditions []string // all of which must hold
 }
 
-// Who lists who may do an action by a key policy, whatever callers could exist.
-// ErrUndecided: the policy is too large.
-func Who(key Key, p *policy.Policy, action policy.Action) (rows []Row, err error) {
-	err = within(key, []*policy.Policy{p}, func(s *space) {
+// Who lists who may do an action by a key policy, whatever callers could exist but for those
+// of some accounts and some services. What is known of the requests may be nil. ErrUndecided: the policy is too
+// large.
+func Who(key Key, p *policy.Policy, action policy.Action, known *Known, but ...string) (rows []Row, err error) {
+	err = within(key, append([]*policy.Policy{p}, known.limits()...), known, func(s *space) {
+		s.left = but
 		type same struct {
 			statement policy.Ref
 			holds     node
@@ -43,6 +45,9 @@ func Who(key Key, p *policy.Policy, action policy.Action) (rows []Row, err error
 		for _, k := range order {
 			conditions := s.conditions(k.holds, k.care)
 			callers := s.describe(by[k], action)
+			if len(callers) == 0 {
+				continue
+			}
 			name := fmt.Sprint(k.statement, conditions)
 			if i, known := seen[name]; known {
 				rows[i].Callers = distinct(append(rows[i].Callers, callers...))
@@ -200,6 +205,11 @@ func (s *space) describe(classes []*caller, action policy.Action) (out []string)
 	for _, c := range classes {
 		for _, who := range c.members {
 			switch {
+			case who.Kind != policy.Service && slices.Contains(s.left, who.Account), who.Kind == policy.Service && slices.Contains(s.left, who.Service):
+				continue
+			case who.Kind == policy.Service && !slices.Contains(s.services, who.Service):
+				out = append(out, "any other AWS service, such as "+who.Service)
+				continue
 			case who.Kind == policy.Service, slices.Contains(s.arns, who.ARN):
 				out = append(out, who.Shown())
 				continue

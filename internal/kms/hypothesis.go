@@ -147,6 +147,22 @@ func grantsTo(tx *store.Tx, key *Key, who *policy.Principal) (out []*policy.Poli
 	return out, err
 }
 
+// Grantees are those of the grants on a key, named by its ARN, each once: ARNs, unique ids of
+// users and roles, and services.
+func Grantees(tx *store.Tx, key string) (out []string, err error) {
+	a, err := arn.Parse(key)
+	if err != nil {
+		return nil, err
+	}
+	found, err := store.List(tx, grantKind, grantPrefix(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")), "", 1<<20)
+	for _, e := range found {
+		if g := e.Value.Terms.Grantee; !slices.Contains(out, g) {
+			out = append(out, g)
+		}
+	}
+	return out, err
+}
+
 // retirableOf are the grants on a key, or one of them.
 func retirableOf(tx *store.Tx, key *Key, id string) (out []*Grant, err error) {
 	prefix := grantPrefix(key.Region, key.Account, key.ID)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -75,6 +76,17 @@ func (s *Service) Adopt(ctx context.Context, records []store.Plain) error {
 		}
 		return nil
 	})
+}
+
+// Keys lists the ARNs of all keys there are, in order.
+func Keys(ctx context.Context, db *store.DB) (arns []string, err error) {
+	err = db.Dump(ctx, []byte{keyKind.Tag}, func(p store.Plain) error {
+		if parts := strings.Split(p.Key, "/"); len(parts) == 5 { // k/REGION/ACCOUNT/key/ID
+			arns = append(arns, arn.Key(parts[1], parts[2], parts[4]))
+		}
+		return nil
+	})
+	return arns, err
 }
 
 // IsKey reports whether a record of an export is that of a key, and of which.

@@ -38,6 +38,7 @@ func TestExplained(t *testing.T) {
 					t.Errorf("line %d: %s may %s: %v, and is explained as %s", c.line, c.Who, c.Action, c.Allowed, e.Why)
 				}
 				explained++
+				w.listed(t, c, asked)
 			}
 		})
 	}
@@ -88,4 +89,33 @@ func (w *World) asked(c Claim) (inquire.Case, bool) {
 		}
 	}
 	return out, true
+}
+
+// listed: whoever may do something is listed among those who may, and whoever is listed
+// without further conditions may.
+func (w *World) listed(t *testing.T, c Claim, asked inquire.Case) {
+	t.Helper()
+	if asked.Key == "" || asked.Session != nil || asked.Of != "" || strings.Contains(asked.As, ":federated-user/") {
+		return
+	}
+	name := asked.As
+	if i := slices.IndexFunc(w.things, func(t Thing) bool { return t.Kind == "session" && t.Name == c.Who }); i >= 0 {
+		name = principalARN(w.things, w.things[i].Of)
+	}
+	rows, err := w.Server.World().Who(t.Context(), inquire.WhoQuestion{Key: asked.Key, Action: asked.Action, Given: asked.Given})
+	if err != nil {
+		t.Errorf("line %d: who: %v", c.line, err)
+		return
+	}
+	var mine []inquire.Row
+	for _, r := range rows {
+		service := r.Open && strings.HasSuffix(name, ".amazonaws.com") && strings.Contains(strings.Join(r.Principals, " "), "any other AWS service")
+		if service || slices.Contains(r.Principals, name) || slices.Contains(r.Principals, asked.As) {
+			mine = append(mine, r)
+		}
+	}
+	certain := slices.ContainsFunc(mine, func(r inquire.Row) bool { return r.Conditions == nil && !r.Open })
+	if c.Allowed && mine == nil || !c.Allowed && certain {
+		t.Errorf("line %d: %s may %s: %v, and is listed with %+v", c.line, asked.As, c.Action, c.Allowed, mine)
+	}
 }
