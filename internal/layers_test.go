@@ -10,7 +10,7 @@ import (
 const module = "github.com/claviger/claviger/"
 
 // arrows are the imports of our own that each package may have; docs/architecture.md
-// draws them. cmd, server, kmstest and scenario, which put the parts together,
+// draws them. cmd, server, kmstest and scenario/stage, which put the parts together,
 // may import everything.
 var arrows = map[string]string{
 	"internal/analyze":           "arn authz policy",
@@ -37,6 +37,7 @@ var arrows = map[string]string{
 	"internal/operate":           "durable seal server store",
 	"internal/org":               "arn authz iam model model/orgapi policy store",
 	"internal/policy":            "arn",
+	"internal/scenario":          "arn authz policy",
 	"internal/seal":              "durable",
 	"internal/ship":              "",
 	"internal/sigv4":             "",
@@ -56,7 +57,7 @@ var arrows = map[string]string{
 }
 
 // free packages may import everything of ours.
-var free = []string{"cmd/claviger", "internal/leakcheck", "internal/scenario", "internal/server", "kmstest", "tools/wholerequest", "tools/compatibility", "tools/rules"}
+var free = []string{"cmd/claviger", "internal/leakcheck", "internal/scenario/stage", "internal/server", "kmstest", "tools/wholerequest", "tools/compatibility", "tools/rules"}
 
 // pure packages do no I/O and read no environment.
 var pure = []string{"internal/arn", "internal/policy", "internal/authz", "internal/analyze"}

@@ -51,6 +51,7 @@ func commands() []command {
 		{"policy who", "list who may do an action by a key policy, and on what conditions", policyWho()},
 		{"policy lockout", "list who could still change a key policy", policyCommandOf("policy lockout", 1, nil, policyLockout)},
 		{"policy lint", "list statements of a key policy that could be left out, proved", policyCommandOf("policy lint", 1, nil, policyLint)},
+		{"policy test", "decide the claims of a directory about policies, and tell what they leave open", policyTest},
 		{"version", "print the version", version},
 		{"help", "print this, or what a command takes", help},
 	}

@@ -39,7 +39,7 @@ func (x *pureContext) apply(req *authz.Request) {
 			req.SourceAccount = u.Value
 		}
 	}
-	req.Via = x.claim.via()
+	req.Via = x.claim.Via()
 }
 
 // Lookup answers a condition key of the service.
@@ -90,7 +90,7 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 	case key.ID == policy.KeyKMSTrailingDaysWithoutKeyUsage && slices.Contains([]string{"DisableKey", "ScheduleKeyDeletion"}, x.claim.Action):
 		return policy.One("0")
 	case key.ID == policy.KeyKMSGrantIsForAWSResource && slices.Contains(ofGrants, x.claim.Action):
-		return policy.Truth(len(x.claim.via()) > 0)
+		return policy.Truth(len(x.claim.Via()) > 0)
 	case (key.ID == policy.KeyKMSEncryptionContext || key.ID == policy.KeyKMSEncryptionContextKeys || key.ID == policy.KeyKMSGrantConstraintType) &&
 		x.claim.Action == "RetireGrant":
 		return x.ofGrant(key)
@@ -121,7 +121,7 @@ func (x *pureContext) implied(key policy.ConditionKey) policy.Value {
 
 // ofGrant is what the constraint of the grant to retire says.
 func (x *pureContext) ofGrant(key policy.ConditionKey) policy.Value {
-	t, _ := x.claim.grant(x.world.file.Things)
+	t, _ := x.claim.Grant(x.world.file.Things)
 	pairs, kind := t.Equals, "EncryptionContextEquals"
 	if pairs == nil {
 		pairs, kind = t.Subset, "EncryptionContextSubset"

@@ -20,6 +20,11 @@ type Pure struct {
 	file       *File
 	generation map[string]int // how often an entity was made
 	resolve    map[string]string
+
+	changed  string // the file that change changes
+	change   func(*policy.Document)
+	compiled map[string]*policy.Policy // by file and kind; made when first needed
+	applied  func(file string, statement policy.Ref)
 }
 
 // NewPure makes the world of the first n things of f.
@@ -76,9 +81,16 @@ func (p *Pure) find(kind, name string) (Thing, bool) {
 // compile reads a policy; in key policies existing users and roles become
 // unique ids, as they do when a policy is saved (AUTH-2.16).
 func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
-	doc, err := policy.Parse([]byte(p.file.text(name, p)))
+	key := fmt.Sprint(kind, name)
+	if known := p.compiled[key]; known != nil {
+		return known, nil
+	}
+	doc, err := policy.Parse([]byte(p.file.Text(name, p)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if p.change != nil && name == p.changed {
+		p.change(doc)
 	}
 	if kind == policy.Key {
 		err = doc.EachPrincipal(func(_ string, entry *policy.Item) error {
@@ -88,10 +100,14 @@ func (p *Pure) compile(name string, kind policy.Kind) (*policy.Policy, error) {
 			return nil
 		})
 	}
-	return policy.Compile(doc, kind, name), err
+	if p.compiled == nil {
+		p.compiled = map[string]*policy.Policy{}
+	}
+	p.compiled[key] = policy.Compile(doc, kind, name)
+	return p.compiled[key], err
 }
 
-func (p *Pure) keyARN(name string) string {
+func (p *Pure) ARNOf(name string) string {
 	t, _ := p.find("key", name)
 	if slices.Contains(t.Flags, "multi-region") {
 		return arn.Key(Region, t.Account, "mrk-"+strings.ReplaceAll(KeyID(name), "-", ""))
@@ -99,21 +115,21 @@ func (p *Pure) keyARN(name string) string {
 	return arn.Key(Region, t.Account, KeyID(name))
 }
 
-// entityID is the unique id that a user or role had at first.
-func (p *Pure) entityID(name string) string {
+// IDOf is the unique id that a user or role had at first.
+func (p *Pure) IDOf(name string) string {
 	if _, ok := p.find("user", name); ok {
 		return EntityID("user", name, 0)
 	}
 	return EntityID("role", name, 0)
 }
 
-// organization is the id of the organization.
-func (p *Pure) organization() string { return "o-a1b2c3d4e5" }
+// Organization is the id of the organization.
+func (p *Pure) Organization() string { return "o-a1b2c3d4e5" }
 
-// path is where an account is in the organization.
-func (p *Pure) path(account string) string {
-	at := p.organization() + "/r-a1b2/"
-	names := levels(p.file.Things, account)
+// PathOf is where an account is in the organization.
+func (p *Pure) PathOf(account string) string {
+	at := p.Organization() + "/r-a1b2/"
+	names := Levels(p.file.Things, account)
 	for _, level := range names[:max(0, len(names)-1)] {
 		at += "ou-a1b2-" + level + "/"
 	}
@@ -121,10 +137,10 @@ func (p *Pure) path(account string) string {
 }
 
 func (p *Pure) membership(account string) authz.Membership {
-	if !isMember(p.file.Things, account) {
+	if !IsMember(p.file.Things, account) {
 		return authz.Membership{}
 	}
-	return authz.Membership{Organization: p.organization(), Paths: []string{p.path(account)}}
+	return authz.Membership{Organization: p.Organization(), Paths: []string{p.PathOf(account)}}
 }
 
 func (p *Pure) compileAll(names []string, kind policy.Kind) ([]*policy.Policy, error) {
@@ -209,7 +225,16 @@ func (p *Pure) decide(c pair) (authz.Decision, error) {
 		}
 	}
 	d := authz.Evaluate(req, policies)
-	if explained, _ := authz.Explain(req, policies); explained != d {
+	if p.applied == nil {
+		return d, nil
+	}
+	explained, steps := authz.Explain(req, policies)
+	for _, s := range steps {
+		if s.Applies {
+			p.applied(s.Policy.Name, s.Statement)
+		}
+	}
+	if explained != d {
 		return d, fmt.Errorf("explain decides %v, evaluate %v", explained, d)
 	}
 	return d, nil
@@ -259,7 +284,7 @@ func (p *Pure) request(c Claim) (*authz.Request, *authz.Policies, error) {
 		if ctx.key, ok = p.find("key", c.Key); !ok {
 			return nil, nil, fmt.Errorf("no key %s", c.Key)
 		}
-		req.Resource, req.Guarded, req.ResourceAccount = p.keyARN(c.Key), true, ctx.key.Account
+		req.Resource, req.Guarded, req.ResourceAccount = p.ARNOf(c.Key), true, ctx.key.Account
 		req.CrossAccount = authz.AcrossAccounts.Has(action)
 	}
 	ctx.apply(req)
@@ -281,7 +306,7 @@ func (p *Pure) guardrails(c Claim, key Thing, req *authz.Request, out *authz.Pol
 			compiled, err = p.compileAll(t.With, policy.RCP)
 			out.RCP = append(out.RCP, compiled...)
 		case t.Kind == "endpoint":
-			out.ThroughEndpoint, req.Through = true, &testEndpoint
+			out.ThroughEndpoint, req.Through = true, &TestEndpoint
 			out.Endpoint, err = p.compile(t.With[0], policy.Endpoint)
 		case t.Kind == "grant" && t.Of == c.Key && c.Action != "RetireGrant":
 			out.Grants = append(out.Grants, policy.Grant(p.terms(t)))
@@ -296,25 +321,25 @@ func (p *Pure) guardrails(c Claim, key Thing, req *authz.Request, out *authz.Pol
 	return nil
 }
 
-// testEndpoint is the VPC endpoint of files that give one.
-var testEndpoint = authz.Endpoint{ID: "vpce-0123456789abcdef0", VPC: "vpc-0123456789abcdef0", Account: "111122223333"}
+// TestEndpoint is the VPC endpoint of files that give one.
+var TestEndpoint = authz.Endpoint{ID: "vpce-0123456789abcdef0", VPC: "vpc-0123456789abcdef0", Account: "111122223333"}
 
 func (p *Pure) terms(t Thing) policy.GrantTerms {
-	return policy.GrantTerms{Name: t.Name, Grantee: principalARN(p.file.Things, t.To), Operations: t.Operations, Equals: t.Equals, Subset: t.Subset, SourceArn: t.Source}
+	return policy.GrantTerms{Name: t.Name, Grantee: PrincipalARN(p.file.Things, t.To), Operations: t.Operations, Equals: t.Equals, Subset: t.Subset, SourceArn: t.Source}
 }
 
 // retirement is who may retire the grant a claim is about (AUTH-6.6).
 func (p *Pure) retirement(c Claim, key Thing) *policy.Policy {
 	who := []string{arn.Root("aws", key.Account)}
-	if t, ok := c.grant(p.file.Things); ok {
+	if t, ok := c.Grant(p.file.Things); ok {
 		if t.From != "" {
 			who = append(who, arn.Root("aws", t.From))
 		}
 		if t.Retiring != "" {
-			who = append(who, principalARN(p.file.Things, t.Retiring))
+			who = append(who, PrincipalARN(p.file.Things, t.Retiring))
 		}
 		if slices.Contains(t.Operations, "RetireGrant") {
-			who = append(who, principalARN(p.file.Things, t.To))
+			who = append(who, PrincipalARN(p.file.Things, t.To))
 		}
 	}
 	return policy.Retirement("grant", who...)

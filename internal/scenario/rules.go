@@ -7,7 +7,7 @@ import (
 	"regexp"
 )
 
-// Load reads all scenario files of a directory.
+// Load reads all scenario files of a directory, *.txtar. Policies may be files beside them.
 func Load(dir string) (files []*File, err error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err == nil && len(paths) == 0 {
@@ -18,22 +18,18 @@ func Load(dir string) (files []*File, err error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := Read(p, text)
+		f, err := Read(p, text, func(name string) ([]byte, error) {
+			if !filepath.IsLocal(name) {
+				return nil, fmt.Errorf("%s is not beside the file", name)
+			}
+			return os.ReadFile(filepath.Join(dir, name))
+		})
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, f)
 	}
 	return files, err
-}
-
-// Depths reports whether a claim runs through the service and over HTTP too. All
-// run by the decision alone.
-func (f *File) Depths(c Claim) (service, http bool) {
-	w := &World{file: f, things: f.Things[:c.Things]}
-	_, ok := w.Input(c)
-	service = ok && Expressible(f, c.Things)
-	return service, service && !OfCall(c)
 }
 
 // rule finds rules and decision examples in claims' names.

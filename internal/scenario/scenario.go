@@ -52,6 +52,8 @@ type File struct {
 	Things []Thing
 	Claims []Claim
 	Texts  map[string]string // policies by file name
+
+	open func(name string) ([]byte, error)
 }
 
 // A Thing is a given line.
@@ -72,7 +74,7 @@ type Thing struct {
 	Retiring   string // who may retire a grant
 	From       string // the account that made a grant, if it is not the key's
 	Flags      []string
-	line       int
+	Line       int
 }
 
 // A Claim is one assertion, after the things that stand before it.
@@ -86,16 +88,17 @@ type Claim struct {
 	At      time.Time
 	Because []string
 	Things  int // how many of the file's things exist
-	line    int
+	Line    int
 }
 
 // A Pair is a condition key and a value.
 type Pair struct{ Name, Value string }
 
-// Read reads a scenario file's text.
-func Read(path string, text []byte) (*File, error) {
+// Read reads a scenario file's text. Policies that are not in it are read by open; nil: there
+// are none.
+func Read(path string, text []byte, open func(name string) ([]byte, error)) (*File, error) {
 	archive := txtar.Parse(text)
-	f := &File{Name: filepath.Base(path), Texts: map[string]string{}}
+	f := &File{Name: filepath.Base(path), Texts: map[string]string{}, open: open}
 	for _, file := range archive.Files {
 		f.Texts[file.Name] = string(file.Data)
 	}
@@ -128,7 +131,7 @@ func (f *File) thing(words []string, line int) error {
 	if len(words) < 3 {
 		return fmt.Errorf("cannot read %q", strings.Join(words, " "))
 	}
-	t := Thing{Kind: words[1], Name: words[2], Path: "/", line: line}
+	t := Thing{Kind: words[1], Name: words[2], Path: "/", Line: line}
 	if words[0] == "recreate" {
 		t.Kind = "recreate " + words[1]
 	}
@@ -207,7 +210,7 @@ func pairs(s string) map[string]string {
 }
 
 func (f *File) claim(words []string, comment string, at time.Time, line int) error {
-	c := Claim{Name: comment, Who: words[0], At: at, Things: len(f.Things), Allowed: true, line: line}
+	c := Claim{Name: comment, Who: words[0], At: at, Things: len(f.Things), Allowed: true, Line: line}
 	rest := words[1:]
 	if len(rest) < 2 || rest[0] != "may" {
 		return fmt.Errorf("cannot read %q", strings.Join(words, " "))
@@ -248,33 +251,33 @@ func (f *File) because(text string) error {
 
 var reference = regexp.MustCompile(`\{\{([^}]+)\}\}`)
 
-// referents are what policies can refer to, in some world.
-type referents interface {
-	keyARN(name string) string
-	entityID(name string) string
-	organization() string
-	path(account string) string
+// Referents are what policies can refer to, in some world.
+type Referents interface {
+	ARNOf(name string) string
+	IDOf(name string) string
+	Organization() string
+	PathOf(account string) string
 }
 
-// text is a policy with all that it refers to filled in.
-func (f *File) text(name string, n referents) string {
+// Text is a policy with all that it refers to filled in.
+func (f *File) Text(name string, n Referents) string {
 	return reference.ReplaceAllStringFunc(f.Texts[name], func(ref string) string {
 		kind, rest, _ := strings.Cut(strings.Trim(ref, "{}"), " ")
 		switch kind {
 		case "id":
-			return n.entityID(rest)
+			return n.IDOf(rest)
 		case "path":
-			return n.path(rest)
+			return n.PathOf(rest)
 		case "organization":
-			return n.organization()
+			return n.Organization()
 		default:
-			return n.keyARN(kind)
+			return n.ARNOf(kind)
 		}
 	})
 }
 
-// of returns the things of the kinds that the file gives, in order.
-func of(things []Thing, kinds ...string) (found []Thing) {
+// Given returns the things of the kinds that the file gives, in order.
+func Given(things []Thing, kinds ...string) (found []Thing) {
 	for _, t := range things {
 		if slices.Contains(kinds, t.Kind) {
 			found = append(found, t)
@@ -283,27 +286,27 @@ func of(things []Thing, kinds ...string) (found []Thing) {
 	return found
 }
 
-// management is the account of the organization, or empty if there is none.
-func management(things []Thing) string {
-	if given := of(things, "management"); len(given) > 0 {
+// Management is the account of the organization, or empty if there is none.
+func Management(things []Thing) string {
+	if given := Given(things, "management"); len(given) > 0 {
 		return given[0].Name
 	}
-	if len(of(things, "member", "scp", "rcp")) > 0 {
+	if len(Given(things, "member", "scp", "rcp")) > 0 {
 		return "999988887777"
 	}
 	return ""
 }
 
-// isMember reports whether an account is in the organization.
-func isMember(things []Thing, account string) bool {
-	return account != "" && (account == management(things) || slices.ContainsFunc(of(things, "scp", "rcp"), func(t Thing) bool { return t.Account == account }) ||
-		slices.ContainsFunc(of(things, "member"), func(t Thing) bool { return t.Name == account }))
+// IsMember reports whether an account is in the organization.
+func IsMember(things []Thing, account string) bool {
+	return account != "" && (account == Management(things) || slices.ContainsFunc(Given(things, "scp", "rcp"), func(t Thing) bool { return t.Account == account }) ||
+		slices.ContainsFunc(Given(things, "member"), func(t Thing) bool { return t.Name == account }))
 }
 
-// levels are the names of the levels at which policies bind an account, the
+// Levels are the names of the levels at which policies bind an account, the
 // account itself last.
-func levels(things []Thing, account string) (names []string) {
-	for _, t := range of(things, "scp", "rcp") {
+func Levels(things []Thing, account string) (names []string) {
+	for _, t := range Given(things, "scp", "rcp") {
 		if t.Account == account && !slices.Contains(names, t.Name) {
 			names = append(names, t.Name)
 		}
@@ -311,8 +314,8 @@ func levels(things []Thing, account string) (names []string) {
 	return names
 }
 
-// principalARN is the ARN of whom a name stands for; a service's is its name.
-func principalARN(things []Thing, who string) string {
+// PrincipalARN is the ARN of whom a name stands for; a service's is its name.
+func PrincipalARN(things []Thing, who string) string {
 	if account, ok := strings.CutPrefix(who, "root@"); ok {
 		return arn.Root("aws", account)
 	}
@@ -337,8 +340,8 @@ func principalARN(things []Thing, who string) string {
 	}
 }
 
-// via are the services that forward a claim's request, the last one to us.
-func (c Claim) via() (services []string) {
+// Via are the services that forward a claim's request, the last one to us.
+func (c Claim) Via() (services []string) {
 	for _, u := range c.Using {
 		switch policy.KeyNamed(u.Name).ID {
 		case policy.KeyCalledVia:
@@ -351,8 +354,8 @@ func (c Claim) via() (services []string) {
 	return services
 }
 
-// using is the value of a condition key in a claim, or empty.
-func (c Claim) using(id policy.KeyID) string {
+// Value is the value of a condition key in a claim, or empty.
+func (c Claim) Value(id policy.KeyID) string {
 	for _, u := range c.Using {
 		if policy.KeyNamed(u.Name).ID == id {
 			return u.Value
@@ -361,9 +364,9 @@ func (c Claim) using(id policy.KeyID) string {
 	return ""
 }
 
-// grant is the grant that a claim is about: the one it names, or the first on its key.
-func (c Claim) grant(things []Thing) (Thing, bool) {
-	for _, t := range of(things, "grant") {
+// Grant is the grant that a claim is about: the one it names, or the first on its key.
+func (c Claim) Grant(things []Thing) (Thing, bool) {
+	for _, t := range Given(things, "grant") {
 		named := !slices.ContainsFunc(c.Using, func(u Pair) bool { return u.Name == "grant" && u.Value != t.Name })
 		if t.Of == c.Key && named {
 			return t, true
@@ -380,10 +383,18 @@ func (f *File) check() error {
 			if file == "" {
 				continue
 			}
-			if _, ok := f.Texts[file]; !ok {
-				return fmt.Errorf("%s:%d: no file %s", f.Name, t.line, file)
-			}
 			named[file] = true
+			if _, ok := f.Texts[file]; ok {
+				continue
+			}
+			if f.open == nil {
+				return fmt.Errorf("%s:%d: no file %s", f.Name, t.Line, file)
+			}
+			text, err := f.open(file)
+			if err != nil {
+				return fmt.Errorf("%s:%d: %w", f.Name, t.Line, err)
+			}
+			f.Texts[file] = string(text)
 		}
 	}
 	for file := range f.Texts {

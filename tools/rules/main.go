@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/claviger/claviger/internal/scenario"
+	"github.com/claviger/claviger/internal/scenario/stage"
 )
 
 // A row is one rule.
@@ -34,7 +35,7 @@ func run() error {
 	rows := map[string]*row{}
 	for _, f := range files {
 		for _, c := range f.Claims {
-			service, http := f.Depths(c)
+			service, http := stage.Depths(f, c)
 			for _, name := range c.Rules() {
 				r := rows[name]
 				if r == nil {

@@ -1,8 +1,8 @@
-package scenario
+package stage
 
 import (
 	"errors"
-	"fmt"
+	"github.com/claviger/claviger/internal/scenario"
 	"reflect"
 	"slices"
 	"strconv"
@@ -22,7 +22,7 @@ import (
 
 // Input makes the wire request of a claim, as a dry run where the operation has
 // one. ok is false if the API cannot express the claim.
-func (w *World) Input(c Claim) (in any, ok bool) {
+func (w *World) Input(c scenario.Claim) (in any, ok bool) {
 	method := reflect.ValueOf((*kms.Service)(nil)).MethodByName(c.Action)
 	if !method.IsValid() || method.Type().NumIn() != 3 {
 		return nil, false
@@ -45,7 +45,7 @@ func (w *World) Input(c Claim) (in any, ok bool) {
 	for _, extra := range extras(w, c) {
 		set(extra.member, extra.value)
 	}
-	if !c.callable() {
+	if !c.Callable() {
 		return nil, false
 	}
 	for _, u := range c.Using {
@@ -84,18 +84,6 @@ var parameters = map[policy.KeyID]string{
 	policy.KeyKMSExpirationModel: "ExpirationModel", policy.KeyKMSReplicaRegion: "ReplicaRegion", policy.KeyKMSPrimaryRegion: "PrimaryRegion",
 }
 
-// callable reports whether the claim's caller can say what the claim says about
-// the call: only a service tells on whose behalf it calls, and only a call that
-// a service forwards is one for a service.
-func (c Claim) callable() bool {
-	service := strings.HasSuffix(c.Who, ".amazonaws.com")
-	if !service && (c.using(policy.KeySourceArn) != "" || c.using(policy.KeySourceAccount) != "") {
-		return false
-	}
-	is := c.using(policy.KeyKMSGrantIsForAWSResource)
-	return !(service && len(c.via()) > 0) && (is == "" || is == strconv.FormatBool(len(c.via()) > 0))
-}
-
 // complete makes a CreateGrant request of what the claim says: a constraint's
 // pairs are for the kind it names, or for at least these pairs, and an operation
 // is asked for.
@@ -115,7 +103,7 @@ type extra struct {
 }
 
 // extras are what single operations need.
-func extras(w *World, c Claim) []extra {
+func extras(w *World, c scenario.Claim) []extra {
 	switch c.Action {
 	case "CreateAlias":
 		return []extra{{"AliasName", new("alias/new")}, {"TargetKeyId", new(w.KeyARN[c.Key])}}
@@ -130,7 +118,7 @@ func extras(w *World, c Claim) []extra {
 	case "CreateGrant":
 		return []extra{{"GranteePrincipal", new(arn.Root("aws", "111122223333"))}, {"Operations", []string{}}}
 	case "RetireGrant", "RevokeGrant":
-		t, _ := c.grant(w.things)
+		t, _ := c.Grant(w.things)
 		id := w.grants[t.Name]
 		if id == "" {
 			id = strings.Repeat("a", 64)
@@ -138,7 +126,7 @@ func extras(w *World, c Claim) []extra {
 		return []extra{{"GrantId", &id}}
 	case "ListRetirableGrants":
 		account := "111122223333"
-		if parts := strings.Split(principalARN(w.things, c.Who), ":"); len(parts) > 4 {
+		if parts := strings.Split(scenario.PrincipalARN(w.things, c.Who), ":"); len(parts) > 4 {
 			account = parts[4]
 		}
 		return []extra{{"RetiringPrincipal", new(arn.Root("aws", account))}}
@@ -150,7 +138,7 @@ func extras(w *World, c Claim) []extra {
 }
 
 // express puts a condition key's value into the request that carries it.
-func express(v reflect.Value, u Pair) bool {
+func express(v reflect.Value, u scenario.Pair) bool {
 	key := policy.KeyNamed(u.Name)
 	member := func(name string) reflect.Value { return v.FieldByName(name) }
 	switch {
@@ -245,9 +233,9 @@ var ofService = []policy.KeyID{policy.KeySourceArn, policy.KeySourceAccount, pol
 
 // Headers are what a service says about a claim's request, and the service, if one
 // signs it.
-func (w *World) Headers(c Claim) (headers map[string]string, signer Credentials) {
+func (w *World) Headers(c scenario.Claim) (headers map[string]string, signer Credentials) {
 	who := w.Callers[c.Who]
-	if via := c.via(); len(via) > 0 {
+	if via := c.Via(); len(via) > 0 {
 		headers = map[string]string{"X-Amz-Forwarded-Access-Key-Id": who.ID, "X-Amz-Forwarded-Called-Via": strings.Join(via, ",")}
 		if who.Token != "" {
 			headers["X-Amz-Forwarded-Security-Token"] = who.Token
@@ -256,7 +244,7 @@ func (w *World) Headers(c Claim) (headers map[string]string, signer Credentials)
 	}
 	headers = map[string]string{}
 	for name, id := range map[string]policy.KeyID{"X-Amz-Source-Arn": policy.KeySourceArn, "X-Amz-Source-Account": policy.KeySourceAccount} {
-		if v := c.using(id); v != "" {
+		if v := c.Value(id); v != "" {
 			headers[name] = v
 		}
 	}
@@ -264,21 +252,21 @@ func (w *World) Headers(c Claim) (headers map[string]string, signer Credentials)
 }
 
 // OfCall reports whether a claim sets what only the service depth can set.
-func OfCall(c Claim) bool {
-	return !c.At.IsZero() || slices.ContainsFunc(c.Using, func(u Pair) bool { return slices.Contains(ofCall, policy.KeyNamed(u.Name).ID) })
+func OfCall(c scenario.Claim) bool {
+	return !c.At.IsZero() || slices.ContainsFunc(c.Using, func(u scenario.Pair) bool { return slices.Contains(ofCall, policy.KeyNamed(u.Name).ID) })
 }
 
 // Perform calls the service with a claim's request as the claim's caller.
-func (w *World) Perform(tb testing.TB, c Claim, in any) ([]audit.Decision, error) {
+func (w *World) Perform(tb testing.TB, c scenario.Claim, in any) ([]audit.Decision, error) {
 	tb.Helper()
 	who := w.Callers[c.Who]
 	credential, err := w.Server.Directory.Find(tb.Context(), who.ID, who.Token)
 	if err != nil {
 		return nil, err
 	}
-	call := &iam.Call{Credential: credential, RequestID: uuid.New().String(), Region: Region, Now: time.Now().UTC(), SourceIP: "127.0.0.1",
-		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{}), Through: w.through, Via: c.via(),
-		SourceArn: c.using(policy.KeySourceArn), SourceAccount: c.using(policy.KeySourceAccount)}
+	call := &iam.Call{Credential: credential, RequestID: uuid.New().String(), Region: scenario.Region, Now: time.Now().UTC(), SourceIP: "127.0.0.1",
+		UserAgent: "scenario", Entry: w.Server.Log.Begin(audit.Record{}), Through: w.through, Via: c.Via(),
+		SourceArn: c.Value(policy.KeySourceArn), SourceAccount: c.Value(policy.KeySourceAccount)}
 	if !c.At.IsZero() {
 		call.Now = c.At
 	}
@@ -307,34 +295,11 @@ func Refused(err error) bool {
 	return errors.As(err, &f) && f.Code == "AccessDeniedException" || errors.Is(err, iam.ErrUnknownCredential)
 }
 
-// Check compares a verdict and its reason with a claim.
-func (c Claim) Check(allowed bool, last audit.Decision, file func(statement string) string) error {
-	if allowed != c.Allowed {
-		return fmt.Errorf("line %d: %s: allowed = %t, want %t (%+v)", c.line, c.Name, allowed, c.Allowed, last)
-	}
-	for _, b := range c.Because {
-		if !c.explains(b, last, file) {
-			return fmt.Errorf("line %d: %s: want because %q, got %+v", c.line, c.Name, b, last)
-		}
-	}
-	return nil
-}
-
-func (c Claim) explains(because string, d audit.Decision, file func(string) string) bool {
-	words := strings.Fields(because)
-	if len(words) < 2 {
-		return false
-	}
-	if words[0] == "no" {
-		return d.Outcome == "ImplicitDeny" && d.Missing == strings.Join(words[1:len(words)-1], " ")
-	}
-	statement := file(words[0])
-	switch words[len(words)-1] {
-	case "allows":
-		return d.Outcome == "Allowed" && (file(d.By) == statement || file(d.Via) == statement)
-	case "denies":
-		return d.Outcome == "ExplicitDeny" && file(d.By) == statement
-	default:
-		return false
-	}
+// Depths reports whether a claim runs through the service and over HTTP too. All
+// run by the decision alone.
+func Depths(f *scenario.File, c scenario.Claim) (service, http bool) {
+	w := &World{file: f, things: f.Things[:c.Things]}
+	_, ok := w.Input(c)
+	service = ok && Expressible(f, c.Things)
+	return service, service && !OfCall(c)
 }

@@ -1,9 +1,10 @@
-package scenario
+package stage
 
 import (
 	"bytes"
 	"encoding/json/v2"
 	"fmt"
+	"github.com/claviger/claviger/internal/scenario"
 	"net/http"
 	"reflect"
 	"slices"
@@ -17,14 +18,13 @@ import (
 	"crypto/sha256"
 
 	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/authz"
 	"github.com/claviger/claviger/internal/inquire"
 	"github.com/claviger/claviger/internal/model"
 )
 
-func files(t *testing.T) []*File {
+func files(t *testing.T) []*scenario.File {
 	t.Helper()
-	out, err := Load("testdata")
+	out, err := scenario.Load("../testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func files(t *testing.T) []*File {
 }
 
 // run runs every claim that the depth can express as a subtest.
-func run(t *testing.T, depth func(t *testing.T, w *worlds, c Claim)) {
+func run(t *testing.T, depth func(t *testing.T, w *worlds, c scenario.Claim)) {
 	for _, f := range files(t) {
 		t.Run(strings.TrimSuffix(f.Name, ".txtar"), func(t *testing.T) {
 			t.Parallel()
@@ -53,14 +53,14 @@ func run(t *testing.T, depth func(t *testing.T, w *worlds, c Claim)) {
 // the same things and change nothing.
 type worlds struct {
 	t      *testing.T
-	file   *File
+	file   *scenario.File
 	last   *World
 	things int
 }
 
 // of is a world for a claim and the claim's request there; ok is false if the
 // API cannot express it.
-func (w *worlds) of(c Claim) (world *World, in any, ok bool) {
+func (w *worlds) of(c scenario.Claim) (world *World, in any, ok bool) {
 	if !Expressible(w.file, c.Things) {
 		return nil, nil, false
 	}
@@ -76,15 +76,15 @@ func (w *worlds) of(c Claim) (world *World, in any, ok bool) {
 }
 
 // changes reports whether a claim's request may change the world.
-func changes(c Claim, in any) bool {
+func changes(c scenario.Claim, in any) bool {
 	dry := reflect.ValueOf(in).Elem().FieldByName("DryRun").IsValid()
 	read := slices.ContainsFunc([]string{"Describe", "Get", "List"}, func(verb string) bool { return strings.HasPrefix(c.Action, verb) })
 	return c.Allowed && !dry && !read
 }
 
 func TestPure(t *testing.T) {
-	run(t, func(t *testing.T, w *worlds, c Claim) {
-		p, err := NewPure(w.file, c.Things)
+	run(t, func(t *testing.T, w *worlds, c scenario.Claim) {
+		p, err := scenario.NewPure(w.file, c.Things)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,15 +92,15 @@ func TestPure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Check(d.Allowed(), told(d), func(s string) string { return s }); err != nil {
+		if err := c.Check(d.Allowed(), scenario.Told(d), func(s string) string { return s }); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// told is a decision as the audit log tells it.
-func told(d authz.Decision) audit.Decision {
-	return audit.Decision{Outcome: d.Outcome.String(), By: d.By.String(), Via: d.Via.String(), Missing: d.Missing.String()}
+// reason is a decision as the audit log tells it.
+func reason(d audit.Decision) scenario.Reason {
+	return scenario.Reason{Outcome: d.Outcome, By: d.By, Via: d.Via, Missing: d.Missing}
 }
 
 // sid drops the document: the service names policies otherwise than files do.
@@ -109,8 +109,27 @@ func sid(s string) string {
 	return after
 }
 
+// TestJudge: the claims are true by the tool that other people's claims are decided with, and
+// every statement that can apply is found to.
+func TestJudge(t *testing.T) {
+	for _, f := range files(t) {
+		verdicts, covered, err := f.Judge()
+		if err != nil || len(verdicts) != len(f.Claims) {
+			t.Fatalf("%s: %d verdicts of %d claims, %v", f.Name, len(verdicts), len(f.Claims), err)
+		}
+		for _, v := range verdicts {
+			if v.Failure != "" {
+				t.Errorf("%s: %s", f.Name, v.Failure)
+			}
+		}
+		if !slices.ContainsFunc(covered, func(c scenario.Coverage) bool { return c.Applied > 0 }) && len(covered) > 0 {
+			t.Errorf("%s: no statement applies", f.Name)
+		}
+	}
+}
+
 func TestService(t *testing.T) {
-	run(t, func(t *testing.T, ws *worlds, c Claim) {
+	run(t, func(t *testing.T, ws *worlds, c scenario.Claim) {
 		w, in, ok := ws.of(c)
 		if !ok {
 			return
@@ -119,14 +138,14 @@ func TestService(t *testing.T) {
 		if len(decisions) == 0 {
 			t.Fatalf("no decision: %v", err)
 		}
-		if err := c.Check(!Refused(err), decisions[len(decisions)-1], sid); err != nil {
+		if err := c.Check(!Refused(err), reason(decisions[len(decisions)-1]), sid); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
 func TestHTTP(t *testing.T) {
-	run(t, func(t *testing.T, ws *worlds, c Claim) {
+	run(t, func(t *testing.T, ws *worlds, c scenario.Claim) {
 		if OfCall(c) {
 			return
 		}
@@ -156,7 +175,7 @@ func TestHTTP(t *testing.T) {
 		if fault.Type != "" {
 			err = model.NewFault(fault.Type, status, "")
 		}
-		if err := c.Check(!Refused(err), decisions[len(decisions)-1], sid); err != nil {
+		if err := c.Check(!Refused(err), reason(decisions[len(decisions)-1]), sid); err != nil {
 			t.Errorf("%v\n%s", err, answer)
 		}
 		if !changes(c, in) { // by which the policies of now are other ones
@@ -177,7 +196,7 @@ func explainable(t *testing.T, w *World, r *audit.Record) {
 		last[d.Action+d.Resource] = d.Outcome
 	}
 	for _, c := range cases {
-		if t := of(w.things, "endpoint"); t != nil {
+		if t := scenario.Given(w.things, "endpoint"); t != nil {
 			c.EndpointPolicy = &inquire.Text{Name: t[0].With[0], Document: w.texts(t[0].With[0])}
 		}
 		if r.EventName == "CreateKey" && c.Key != "" || c.Action == "kms:RetireGrant" && c.Grant == "" {
@@ -193,7 +212,7 @@ func explainable(t *testing.T, w *World, r *audit.Record) {
 }
 
 // overHTTP sends a claim's request, signed by the real SDK.
-func (w *World) overHTTP(t *testing.T, c Claim, in any) (int, []byte) {
+func (w *World) overHTTP(t *testing.T, c scenario.Claim, in any) (int, []byte) {
 	t.Helper()
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -211,7 +230,7 @@ func (w *World) overHTTP(t *testing.T, c Claim, in any) (int, []byte) {
 	}
 	credentials := aws.Credentials{AccessKeyID: who.ID, SecretAccessKey: who.Secret, SessionToken: who.Token}
 	hash := fmt.Sprintf("%x", sha256.Sum256(body))
-	if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, hash, "kms", Region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, hash, "kms", scenario.Region, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	return w.Do(r)

@@ -1,4 +1,4 @@
-package scenario
+package stage
 
 import (
 	"fmt"
@@ -49,9 +49,9 @@ func claims(t *testing.T) map[string][3]int {
 		for _, c := range f.Claims {
 			rules := c.Rules()
 			if len(rules) == 0 || !strings.HasPrefix(c.Name, rules[0]) {
-				t.Errorf("%s:%d: the name %q does not begin with a rule or an example", f.Name, c.line, c.Name)
+				t.Errorf("%s:%d: the name %q does not begin with a rule or an example", f.Name, c.Line, c.Name)
 			}
-			service, http := f.Depths(c)
+			service, http := Depths(f, c)
 			for _, name := range rules {
 				n := found[name]
 				n[0]++

@@ -1,6 +1,7 @@
-package scenario
+package stage
 
 import (
+	"github.com/claviger/claviger/internal/scenario"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestExplained(t *testing.T) {
 			t.Parallel()
 			var w *World
 			for _, c := range f.Claims {
-				if !Expressible(f, c.Things) || of(f.Things[:c.Things], "endpoint") != nil {
+				if !Expressible(f, c.Things) || scenario.Given(f.Things[:c.Things], "endpoint") != nil {
 					continue
 				}
 				if w == nil || len(w.things) != c.Things {
@@ -31,11 +32,11 @@ func TestExplained(t *testing.T) {
 				}
 				e, err := w.Server.World().Explain(t.Context(), asked)
 				if err != nil {
-					t.Errorf("line %d: %v", c.line, err)
+					t.Errorf("line %d: %v", c.Line, err)
 					continue
 				}
 				if e.Allowed != c.Allowed {
-					t.Errorf("line %d: %s may %s: %v, and is explained as %s", c.line, c.Who, c.Action, c.Allowed, e.Why)
+					t.Errorf("line %d: %s may %s: %v, and is explained as %s", c.Line, c.Who, c.Action, c.Allowed, e.Why)
 				}
 				explained++
 				w.listed(t, c, asked)
@@ -50,8 +51,8 @@ func TestExplained(t *testing.T) {
 }
 
 // asked is a claim as a case. What claims say of grants and their tokens, cases do not.
-func (w *World) asked(c Claim) (inquire.Case, bool) {
-	out := inquire.Case{As: principalARN(w.things, c.Who), Action: c.Action, Region: Region, Now: c.At, Key: w.KeyARN[c.Key]}
+func (w *World) asked(c scenario.Claim) (inquire.Case, bool) {
+	out := inquire.Case{As: scenario.PrincipalARN(w.things, c.Who), Action: c.Action, Region: scenario.Region, Now: c.At, Key: w.KeyARN[c.Key]}
 	// Other services, which grant is retired, and what is authorized in pairs (AUTH-1.9) cases do not tell.
 	if strings.Contains(c.Action, ":") || strings.HasSuffix(c.Action, "Alias") || slices.Contains([]string{"RetireGrant", "CreateKey"}, c.Action) {
 		return out, false
@@ -84,7 +85,7 @@ func (w *World) asked(c Claim) (inquire.Case, bool) {
 				out.Session = append(out.Session, inquire.Text{Name: file, Document: w.texts(file)})
 			}
 			if t.Kind == "federated" {
-				out.Of = principalARN(w.things, t.Of)
+				out.Of = scenario.PrincipalARN(w.things, t.Of)
 			}
 		}
 	}
@@ -93,18 +94,18 @@ func (w *World) asked(c Claim) (inquire.Case, bool) {
 
 // listed: whoever may do something is listed among those who may, and whoever is listed
 // without further conditions may.
-func (w *World) listed(t *testing.T, c Claim, asked inquire.Case) {
+func (w *World) listed(t *testing.T, c scenario.Claim, asked inquire.Case) {
 	t.Helper()
 	if asked.Key == "" || asked.Session != nil || asked.Of != "" || strings.Contains(asked.As, ":federated-user/") {
 		return
 	}
 	name := asked.As
-	if i := slices.IndexFunc(w.things, func(t Thing) bool { return t.Kind == "session" && t.Name == c.Who }); i >= 0 {
-		name = principalARN(w.things, w.things[i].Of)
+	if i := slices.IndexFunc(w.things, func(t scenario.Thing) bool { return t.Kind == "session" && t.Name == c.Who }); i >= 0 {
+		name = scenario.PrincipalARN(w.things, w.things[i].Of)
 	}
 	rows, err := w.Server.World().Who(t.Context(), inquire.WhoQuestion{Key: asked.Key, Action: asked.Action, Given: asked.Given})
 	if err != nil {
-		t.Errorf("line %d: who: %v", c.line, err)
+		t.Errorf("line %d: who: %v", c.Line, err)
 		return
 	}
 	var mine []inquire.Row
@@ -116,6 +117,6 @@ func (w *World) listed(t *testing.T, c Claim, asked inquire.Case) {
 	}
 	certain := slices.ContainsFunc(mine, func(r inquire.Row) bool { return r.Conditions == nil && !r.Open })
 	if c.Allowed && mine == nil || !c.Allowed && certain {
-		t.Errorf("line %d: %s may %s: %v, and is listed with %+v", c.line, asked.As, c.Action, c.Allowed, mine)
+		t.Errorf("line %d: %s may %s: %v, and is listed with %+v", c.Line, asked.As, c.Action, c.Allowed, mine)
 	}
 }

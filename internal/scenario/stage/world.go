@@ -1,4 +1,4 @@
-package scenario
+package stage
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"encoding/xml"
 	"fmt"
+	"github.com/claviger/claviger/internal/scenario"
 	"io"
 	"log/slog"
 	"net/http"
@@ -38,8 +39,8 @@ type World struct {
 	Callers map[string]Credentials
 
 	tb      testing.TB
-	file    *File
-	things  []Thing
+	file    *scenario.File
+	things  []scenario.Thing
 	grants  map[string]string // ids by name
 	tokens  map[string]string // grant tokens by the grant's name
 	org     string
@@ -50,7 +51,7 @@ type World struct {
 const adminPolicy = "arn:aws:iam::aws:policy/AdministratorAccess"
 
 // NewWorld makes the world of the first n things of f.
-func NewWorld(tb testing.TB, f *File, n int) *World {
+func NewWorld(tb testing.TB, f *scenario.File, n int) *World {
 	tb.Helper()
 	s, err := server.Open(tb.Context(), server.Config{Account: "111122223333", Logger: slog.New(slog.DiscardHandler),
 		RootKeys: []server.Credentials{{ID: "root111122223333", Secret: "secret"}}, Services: serviceCredentials(f)})
@@ -68,13 +69,13 @@ func NewWorld(tb testing.TB, f *File, n int) *World {
 		w.account(t)
 	}
 	w.organize()
-	for _, step := range []func(Thing){w.key, w.alias, w.group, w.entity, w.grant, w.keyPolicy, w.session, w.recreate} {
+	for _, step := range []func(scenario.Thing){w.key, w.alias, w.group, w.entity, w.grant, w.keyPolicy, w.session, w.recreate} {
 		for _, t := range w.things {
 			step(t)
 		}
 	}
 	w.bind()
-	for _, t := range of(w.things, "endpoint") {
+	for _, t := range scenario.Given(w.things, "endpoint") {
 		w.endpoint(t)
 	}
 	return w
@@ -90,13 +91,13 @@ func (w *World) serve(rw http.ResponseWriter, r *http.Request) {
 }
 
 // serviceCredentials are those of every service that calls or forwards in a file.
-func serviceCredentials(f *File) (out []iam.ServiceCredential) {
+func serviceCredentials(f *scenario.File) (out []iam.ServiceCredential) {
 	var services []string
-	for _, t := range of(f.Things, "service") {
+	for _, t := range scenario.Given(f.Things, "service") {
 		services = append(services, t.Name)
 	}
 	for _, c := range f.Claims {
-		services = append(services, c.via()...)
+		services = append(services, c.Via()...)
 	}
 	slices.Sort(services)
 	for _, s := range slices.Compact(services) {
@@ -109,22 +110,22 @@ func serviceCredentials(f *File) (out []iam.ServiceCredential) {
 const Inexpressible = "unchecked"
 
 // Expressible reports whether the API can make the first n things of f.
-func Expressible(f *File, n int) bool {
-	return !slices.ContainsFunc(f.Things[:n], func(t Thing) bool { return slices.Contains(t.Flags, Inexpressible) })
+func Expressible(f *scenario.File, n int) bool {
+	return !slices.ContainsFunc(f.Things[:n], func(t scenario.Thing) bool { return slices.Contains(t.Flags, Inexpressible) })
 }
 
-func (w *World) texts(name string) string { return w.file.text(name, w) }
+func (w *World) texts(name string) string { return w.file.Text(name, w) }
 
-func (w *World) keyARN(name string) string   { return w.KeyARN[name] }
-func (w *World) entityID(name string) string { return w.UserID[name] }
-func (w *World) organization() string        { return w.org }
-func (w *World) path(account string) string  { return w.paths[account] }
+func (w *World) ARNOf(name string) string     { return w.KeyARN[name] }
+func (w *World) IDOf(name string) string      { return w.UserID[name] }
+func (w *World) Organization() string         { return w.org }
+func (w *World) PathOf(account string) string { return w.paths[account] }
 
 func (w *World) root(account string) Credentials {
 	return Credentials{ID: "root" + account, Secret: "secret"}
 }
 
-func (w *World) account(t Thing) {
+func (w *World) account(t scenario.Thing) {
 	if t.Kind == "member" || t.Kind == "management" {
 		t.Account = t.Name
 	}
@@ -144,11 +145,11 @@ func (w *World) account(t Thing) {
 // organize makes the organization with its units, if the file has one, and puts
 // the members into their places.
 func (w *World) organize() {
-	manager := management(w.things)
+	manager := scenario.Management(w.things)
 	if manager == "" {
 		return
 	}
-	w.account(Thing{Account: manager})
+	w.account(scenario.Thing{Account: manager})
 	root := w.root(manager)
 	var made struct {
 		Organization struct {
@@ -164,7 +165,7 @@ func (w *World) organize() {
 	w.paths[manager] = w.org + "/" + top + "/"
 	for who := range w.Callers {
 		account, ok := strings.CutPrefix(who, "root@")
-		if !ok || account == manager || !isMember(w.things, account) {
+		if !ok || account == manager || !scenario.IsMember(w.things, account) {
 			continue
 		}
 		if err := w.Server.JoinOrganization(w.tb.Context(), account, manager); err != nil {
@@ -180,15 +181,15 @@ func (w *World) top() string {
 			ID string `json:"Id"`
 		}
 	}
-	w.orgs(w.root(management(w.things)), "ListRoots", map[string]any{}, &out)
+	w.orgs(w.root(scenario.Management(w.things)), "ListRoots", map[string]any{}, &out)
 	return out.Roots[0].ID
 }
 
 // settle makes a unit for each level above an account and moves it there.
 func (w *World) settle(account, top string) {
-	root, at := w.root(management(w.things)), top
+	root, at := w.root(scenario.Management(w.things)), top
 	w.paths[account] = w.org + "/" + top + "/"
-	names := levels(w.things, account)
+	names := scenario.Levels(w.things, account)
 	for _, level := range names[:max(0, len(names)-1)] {
 		var unit struct {
 			OrganizationalUnit struct {
@@ -206,8 +207,8 @@ func (w *World) settle(account, top string) {
 
 // bind attaches the service and resource control policies, when all else is done.
 func (w *World) bind() {
-	for _, t := range of(w.things, "scp", "rcp") {
-		root, kind := w.root(management(w.things)), map[string]string{"scp": iam.SCPType, "rcp": iam.RCPType}[t.Kind]
+	for _, t := range scenario.Given(w.things, "scp", "rcp") {
+		root, kind := w.root(scenario.Management(w.things)), map[string]string{"scp": iam.SCPType, "rcp": iam.RCPType}[t.Kind]
 		target := w.level(t)
 		for _, file := range t.With {
 			if file == "full.json" { // AWS's own, attached from the beginning
@@ -230,8 +231,8 @@ func (w *World) bind() {
 }
 
 // level is the unit or account that a policy's level stands for.
-func (w *World) level(t Thing) string {
-	names := levels(w.things, t.Account)
+func (w *World) level(t scenario.Thing) string {
+	names := scenario.Levels(w.things, t.Account)
 	i := slices.Index(names, t.Name)
 	if i == len(names)-1 {
 		return t.Account
@@ -241,14 +242,14 @@ func (w *World) level(t Thing) string {
 
 // grant makes a grant. A key policy that lets everybody do everything makes way
 // for it; keyPolicy puts the right one.
-func (w *World) grant(t Thing) {
+func (w *World) grant(t scenario.Thing) {
 	if t.Kind != "grant" {
 		return
 	}
 	key, _ := w.find("key", t.Of)
 	maker := w.root(key.Account)
 	if t.From != "" {
-		w.account(Thing{Account: t.From})
+		w.account(scenario.Thing{Account: t.From})
 		maker = w.root(t.From)
 		w.kms(w.root(key.Account), "PutKeyPolicy", map[string]any{"KeyId": w.KeyID[t.Of], "Policy": openToAll}, nil)
 	}
@@ -278,7 +279,7 @@ func (w *World) grant(t Thing) {
 }
 
 func (w *World) principal(in map[string]any, role, who string) {
-	if name := principalARN(w.things, who); strings.HasPrefix(name, "arn:") {
+	if name := scenario.PrincipalARN(w.things, who); strings.HasPrefix(name, "arn:") {
 		in[role+"Principal"] = name
 	} else {
 		in[role+"ServicePrincipal"] = name
@@ -287,15 +288,15 @@ func (w *World) principal(in map[string]any, role, who string) {
 
 const openToAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`
 
-func (w *World) find(kind, name string) (Thing, bool) {
-	i := slices.IndexFunc(w.things, func(t Thing) bool { return t.Kind == kind && t.Name == name })
+func (w *World) find(kind, name string) (scenario.Thing, bool) {
+	i := slices.IndexFunc(w.things, func(t scenario.Thing) bool { return t.Kind == kind && t.Name == name })
 	if i < 0 {
-		return Thing{}, false
+		return scenario.Thing{}, false
 	}
 	return w.things[i], true
 }
 
-func (w *World) endpoint(t Thing) {
+func (w *World) endpoint(t scenario.Thing) {
 	doc, err := policy.Parse([]byte(w.texts(t.With[0])))
 	if err == nil {
 		err = policy.Validate(doc, policy.Endpoint)
@@ -303,10 +304,10 @@ func (w *World) endpoint(t Thing) {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	w.through = &iam.Endpoint{Endpoint: testEndpoint, Policy: policy.Compile(doc, policy.Endpoint, t.With[0])}
+	w.through = &iam.Endpoint{Endpoint: scenario.TestEndpoint, Policy: policy.Compile(doc, policy.Endpoint, t.With[0])}
 }
 
-func (w *World) key(t Thing) {
+func (w *World) key(t scenario.Thing) {
 	if t.Kind != "key" {
 		return
 	}
@@ -328,22 +329,22 @@ func (w *World) key(t Thing) {
 	w.KeyARN[t.Name], w.KeyID[t.Name] = out.KeyMetadata.Arn, out.KeyMetadata.ID
 }
 
-func (w *World) keyPolicy(t Thing) {
+func (w *World) keyPolicy(t scenario.Thing) {
 	if t.Kind == "key" && len(t.With) > 0 {
 		w.kms(w.root(t.Account), "PutKeyPolicy", map[string]any{
 			"KeyId": w.KeyID[t.Name], "Policy": w.texts(t.With[0]), "BypassPolicyLockoutSafetyCheck": true}, nil)
 	}
 }
 
-func (w *World) alias(t Thing) {
+func (w *World) alias(t scenario.Thing) {
 	if t.Kind != "alias" {
 		return
 	}
-	i := slices.IndexFunc(w.file.Things, func(k Thing) bool { return k.Kind == "key" && k.Name == t.Of })
+	i := slices.IndexFunc(w.file.Things, func(k scenario.Thing) bool { return k.Kind == "key" && k.Name == t.Of })
 	w.kms(w.root(w.file.Things[i].Account), "CreateAlias", map[string]any{"AliasName": t.Name, "TargetKeyId": w.KeyID[t.Of]}, nil)
 }
 
-func (w *World) group(t Thing) {
+func (w *World) group(t scenario.Thing) {
 	if t.Kind != "group" {
 		return
 	}
@@ -355,13 +356,13 @@ func (w *World) group(t Thing) {
 
 const anyoneMayAssume = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":["sts:AssumeRole","sts:TagSession"]}]}`
 
-func (w *World) entity(t Thing) {
+func (w *World) entity(t scenario.Thing) {
 	if t.Kind == "user" || t.Kind == "role" {
 		w.makeEntity(t)
 	}
 }
 
-func (w *World) makeEntity(t Thing) {
+func (w *World) makeEntity(t scenario.Thing) {
 	root, class := w.root(t.Account), strings.ToUpper(t.Kind[:1])+t.Kind[1:]
 	args := []string{class + "Name", t.Name, "Path", t.Path}
 	if t.Kind == "role" {
@@ -391,7 +392,7 @@ func tagArgs(tags map[string]string) (args []string) {
 	return args
 }
 
-func (w *World) accessKey(t Thing) Credentials {
+func (w *World) accessKey(t scenario.Thing) Credentials {
 	out := w.query(w.root(t.Account), "iam", "CreateAccessKey", "UserName", t.Name)
 	return Credentials{ID: out["AccessKeyId"], Secret: out["SecretAccessKey"]}
 }
@@ -401,11 +402,11 @@ func (w *World) managed(account, name, file string) string {
 	return w.query(w.root(account), "iam", "CreatePolicy", "PolicyName", name, "PolicyDocument", w.texts(file))["Arn"]
 }
 
-func (w *World) session(t Thing) {
+func (w *World) session(t scenario.Thing) {
 	if t.Kind != "session" && t.Kind != "federated" {
 		return
 	}
-	i := slices.IndexFunc(w.file.Things, func(e Thing) bool { return e.Name == t.Of && (e.Kind == "role" || e.Kind == "user") })
+	i := slices.IndexFunc(w.file.Things, func(e scenario.Thing) bool { return e.Name == t.Of && (e.Kind == "role" || e.Kind == "user") })
 	e := w.file.Things[i]
 	args := append(w.sessionPolicies(t, e.Account), tagArgs(t.Tags)...)
 	var out map[string]string
@@ -416,14 +417,14 @@ func (w *World) session(t Thing) {
 		out = w.query(w.Callers[e.Name], "sts", "GetFederationToken", append(args, "Name", t.Name)...)
 		w.query(w.root(e.Account), "iam", "DetachUserPolicy", "UserName", e.Name, "PolicyArn", adminPolicy)
 	} else {
-		out = w.query(w.assumer(e.Account), "sts", "AssumeRole", append(args, "RoleArn", EntityARN(e), "RoleSessionName", t.Name)...)
+		out = w.query(w.assumer(e.Account), "sts", "AssumeRole", append(args, "RoleArn", scenario.EntityARN(e), "RoleSessionName", t.Name)...)
 	}
 	w.Callers[t.Name] = Credentials{out["AccessKeyId"], out["SecretAccessKey"], out["SessionToken"]}
 }
 
 // sessionPolicies passes the first policy of a session inline, the others as
 // managed policies.
-func (w *World) sessionPolicies(t Thing, account string) (args []string) {
+func (w *World) sessionPolicies(t scenario.Thing, account string) (args []string) {
 	for n, file := range t.With {
 		if n == 0 {
 			args = append(args, "Policy", w.texts(file))
@@ -440,19 +441,19 @@ func (w *World) assumer(account string) Credentials {
 	if _, ok := w.Callers[name]; !ok {
 		w.query(w.root(account), "iam", "CreateUser", "UserName", name)
 		w.query(w.root(account), "iam", "AttachUserPolicy", "UserName", name, "PolicyArn", adminPolicy)
-		w.Callers[name] = w.accessKey(Thing{Name: name, Account: account})
+		w.Callers[name] = w.accessKey(scenario.Thing{Name: name, Account: account})
 	}
 	return w.Callers[name]
 }
 
 // recreate deletes a user or role and makes another of the same name; sessions
 // of a role are new as well.
-func (w *World) recreate(t Thing) {
+func (w *World) recreate(t scenario.Thing) {
 	kind, ok := strings.CutPrefix(t.Kind, "recreate ")
 	if !ok {
 		return
 	}
-	i := slices.IndexFunc(w.file.Things, func(e Thing) bool { return e.Kind == kind && e.Name == t.Name })
+	i := slices.IndexFunc(w.file.Things, func(e scenario.Thing) bool { return e.Kind == kind && e.Name == t.Name })
 	e := w.file.Things[i]
 	root, class := w.root(e.Account), strings.ToUpper(kind[:1])+kind[1:]
 	for n := range e.With {
@@ -528,7 +529,7 @@ func (w *World) request(contentType string, body []byte) *http.Request {
 
 func (w *World) send(c Credentials, service string, r *http.Request, body []byte) (int, []byte) {
 	w.tb.Helper()
-	sigv4.Sign(r, body, c.ID, c.Secret, c.Token, Region, service, time.Now())
+	sigv4.Sign(r, body, c.ID, c.Secret, c.Token, scenario.Region, service, time.Now())
 	return w.Do(r)
 }
 
