@@ -100,7 +100,7 @@ func (c *policyCommand) findKey() error {
 		}
 		return nil
 	}
-	var accounts []string
+	var accounts, keys []string
 	for _, doc := range c.docs {
 		for _, s := range doc.Statements {
 			if s.Resource == nil {
@@ -108,7 +108,7 @@ func (c *policyCommand) findKey() error {
 			}
 			for _, r := range s.Resource.Items {
 				if a, err := arn.Parse(r.Text); err == nil && a.Service == "kms" && strings.HasPrefix(a.Resource, "key/") && !strings.ContainsAny(r.Text, "*?$") {
-					c.key = cmp.Or(c.key, r.Text)
+					keys = append(keys, r.Text)
 				}
 			}
 		}
@@ -121,7 +121,12 @@ func (c *policyCommand) findKey() error {
 			return nil
 		})
 	}
-	if c.key != "" && c.account == "" {
+	slices.Sort(keys)
+	if keys = slices.Compact(keys); len(keys) > 1 {
+		return fmt.Errorf("which key is meant is not plain from the policies, which name %s: give --key", strings.Join(keys, ", "))
+	}
+	if regions := c.regions(); len(keys) == 1 && c.account == "" && len(regions) < 2 {
+		c.key = keys[0]
 		return nil
 	}
 	slices.Sort(accounts)
@@ -148,11 +153,18 @@ func (c *policyCommand) findKey() error {
 // regionName finds Regions in the values of conditions.
 var regionName = regexp.MustCompile(`\b[a-z]{2}(-[a-z]+)+-[0-9]\b`)
 
-// regions are those that conditions about the Region name: kms:ViaService and
-// aws:RequestedRegion.
+// regions are those that the policies name in Resource, and in conditions about the Region:
+// kms:ViaService and aws:RequestedRegion.
 func (c *policyCommand) regions() (out []string) {
 	for _, doc := range c.docs {
 		for _, s := range doc.Statements {
+			if s.Resource != nil {
+				for _, r := range s.Resource.Items {
+					if a, err := arn.Parse(r.Text); err == nil && a.Service == "kms" && regionName.MatchString(a.Region) {
+						out = append(out, a.Region)
+					}
+				}
+			}
 			for _, condition := range s.Conditions {
 				if id := policy.KeyNamed(condition.Key).ID; id != policy.KeyKMSViaService && id != policy.KeyRequestedRegion {
 					continue
@@ -317,6 +329,9 @@ func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
 			}
 			set = set.Or(some)
 		}
+		if !slices.ContainsFunc(set.All(), analyze.Decides) {
+			return fmt.Errorf("key policies have no say about %s", strings.Join(actions, ", "))
+		}
 		a, err := analyze.Possible(analyze.Key(c.key), c.policies[0], set)
 		if err != nil {
 			return err
@@ -345,6 +360,9 @@ func (c *policyCommand) who(name string) ([]analyze.Row, error) {
 	action, ok := policy.ActionNamed(name)
 	if !ok {
 		return nil, fmt.Errorf("there is no action %q", name)
+	}
+	if !analyze.Decides(action) {
+		return nil, fmt.Errorf("key policies have no say about %s", name)
 	}
 	rows, err := analyze.Who(analyze.Key(c.key), c.policies[0], action, nil)
 	if err != nil {

@@ -149,18 +149,18 @@ func (s *space) locate(t *testing.T, w *Witness) (c *caller, classes []set, ok b
 // classIn is the class of a dimension that a situation is in; -1 if there is none.
 func (s *space) classIn(p *dimension, at *situation) int {
 	about, pair := keyOfPair(p)
-	element := ""
+	var mine sample
 	for _, e := range s.elements(p, at) {
 		switch {
-		case pair && strings.EqualFold(e, about), !pair && !s.isPair(p, e) && s.indistinct(p, p.samples[len(p.samples)-1].element, e, at):
-			element = e
+		case pair && strings.EqualFold(e, about), !pair && !s.isPair(p, e) && s.indistinct(p, p.samples[len(p.samples)-1].elements[0], e, at):
+			mine.elements = append(mine.elements, e)
 		}
 	}
 	return slices.IndexFunc(p.samples, func(x sample) bool {
 		for _, t := range p.tests {
 			switch {
 			case severalParts(t.Key().ID):
-				if (x.element != "") != (element != "") || element != "" && t.Passes(x.element, s.at(x)) != t.Passes(element, at) {
+				if len(x.elements) > 0 != (len(mine.elements) > 0) || x.some(t, s.at(x)) != mine.some(t, at) || x.all(t, s.at(x)) != mine.all(t, at) {
 					return false
 				}
 			case pair && !strings.EqualFold(t.Key().Suffix, about), !pair && slices.Contains([]string{ofContext, ofTags}, groupOf(t.Key())):

@@ -17,7 +17,7 @@ func (s *space) findCallers(partition string) error {
 	if err := n.explore(); err != nil {
 		return err
 	}
-	s.accounts, s.arns = n.accounts, n.arns
+	s.accounts, s.arns, s.ids, s.bounded = n.accounts, n.arns, n.ids, n.bounded
 	classes := map[string]*caller{}
 	for _, who := range n.callers() {
 		c := s.classOf(who)
@@ -79,6 +79,7 @@ func (s *space) factsOf(who authz.Caller) node {
 		case p.name == ofForwarding && isService:
 			allowed = func(x sample) bool { return x.apart == unforwarded }
 		case p.name == ofCallerOrg && isService, strings.HasPrefix(p.name, "aws:PrincipalTag/") && (isService || who.Kind == policy.RootUser),
+			p.name == "aws:SourceIdentity" && who.Kind != policy.RoleSession, p.name == "aws:FederatedProvider" && who.Kind != policy.RoleSession,
 			strings.HasPrefix(p.name, "aws:Source") && p.name != "aws:SourceIdentity" && !isService:
 			allowed = func(x sample) bool { return x.name == "" }
 		default:
@@ -123,6 +124,7 @@ func (n *named) read() {
 		shapes, _ := t.Shapes()
 		for _, x := range shapes {
 			if x.Kind != policy.TextShape {
+				n.pattern(t.Key().ID, x)
 				continue
 			}
 			switch t.Key().ID {
@@ -134,6 +136,24 @@ func (n *named) read() {
 				n.services = append(n.services, x.Text)
 			}
 		}
+	}
+}
+
+// pattern reads the account that a pattern names although it is one.
+func (n *named) pattern(key policy.KeyID, x policy.Shape) {
+	var begin strings.Builder // as far as it is one text, whatever its case
+	whole := true
+	for _, p := range x.Pieces {
+		if whole = !p.Wild; !whole {
+			break
+		}
+		begin.WriteRune(p.Rune)
+	}
+	switch fields := strings.Split(begin.String(), ":"); {
+	case key == policy.KeyPrincipalArn && len(fields) > 5:
+		n.account(fields[4])
+	case key != policy.KeyPrincipalArn && whole:
+		n.account(begin.String())
 	}
 }
 
@@ -173,7 +193,7 @@ func (n *named) explore() error {
 	for _, id := range n.accounts {
 		add(beginning, literal(id+":"), everything)
 	}
-	services := []pattern{joined(some(word), literal(".amazonaws.com"))}
+	services := []pattern{joined(some(word), literal(".amazonaws.com")), joined(some(word), literal(".amazonaws.com.cn"))}
 	var ofServices []pattern
 	for _, t := range n.order {
 		shapes, _ := t.Shapes()
@@ -201,13 +221,13 @@ func (n *named) explore() error {
 	entity := func(service, kind string, name pattern) pattern {
 		return joined(literal("arn:"+n.partition+":"+service+"::"), repeat(digit, 12), literal(":"+kind), name)
 	}
-	path := joined(some(word), literal("/"), some(word))
+	path := joined(some(pathMark), literal("/"), some(word))
 	universes := []pattern{entity("iam", "root", nil), entity("iam", "user/", some(word)), entity("iam", "role/", some(word)),
 		entity("iam", "user/", path), entity("iam", "role/", path), entity("sts", "federated-user/", some(word))}
 	for _, text := range n.arns { // the role of a session that is named may have a path
 		if a, err := arn.Parse(text); err == nil && strings.HasPrefix(a.Resource, "assumed-role/") {
 			role := strings.Split(a.Resource+"/", "/")[1]
-			universes = append(universes, joined(literal("arn:"+n.partition+":iam::"+a.Account+":role/"), some(word), literal("/"+role)))
+			universes = append(universes, joined(literal("arn:"+n.partition+":iam::"+a.Account+":role/"), some(pathMark), literal("/"+role)))
 		}
 	}
 	var err error
@@ -218,7 +238,19 @@ func (n *named) explore() error {
 	n.space.services = slices.Clone(n.services)
 	fresh, err := samples(services, ofServices, n.services)
 	n.services = append(n.services, fresh...)
+	for _, name := range slices.Clone(n.services) { // a service has a name with the Region, and one without
+		n.services = append(n.services, otherName(name, n.region))
+	}
 	return err
+}
+
+// otherName is a service's name with the Region if it is without one, and the other way round.
+func otherName(name, region string) string {
+	base, end, _ := strings.Cut(name, ".amazonaws.")
+	if before, ok := strings.CutSuffix(base, "."+region); ok {
+		return before + ".amazonaws." + end
+	}
+	return base + "." + region + ".amazonaws." + end
 }
 
 // callers are all that have to be looked at.
@@ -228,10 +260,17 @@ func (n *named) callers() (out []authz.Caller) {
 	}
 	for _, c := range slices.Clone(out) { // whoever it is may have an id that is named
 		for _, id := range n.ids {
-			if c.Kind == policy.User && strings.HasPrefix(id, "AIDA") || c.Kind == policy.RoleSession && strings.HasPrefix(id, "AROA") {
-				c.EntityID, c.UserID = id, id
-				out = append(out, c)
+			switch {
+			case c.Kind == policy.User && strings.HasPrefix(id, "AIDA"):
+				c.UserID = id
+			case c.Kind == policy.RoleSession && strings.HasPrefix(id, "AROA"):
+				c.UserID = id + ":session"
+			case c.Kind == policy.FederatedSession && c.EntityARN != "" && strings.HasPrefix(id, "AIDA"):
+			default:
+				continue
 			}
+			c.EntityID = id
+			out = append(out, c)
 		}
 	}
 	for _, s := range distinct(n.services) {
@@ -239,7 +278,7 @@ func (n *named) callers() (out []authz.Caller) {
 	}
 	if n.bounded {
 		for _, c := range slices.Clone(out) {
-			if c.Kind == policy.User || c.Kind == policy.RoleSession {
+			if c.Kind == policy.User || c.Kind == policy.RoleSession || c.Kind == policy.FederatedSession && c.EntityARN != "" {
 				c.Bounded = true
 				out = append(out, c)
 			}

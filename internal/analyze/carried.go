@@ -36,7 +36,7 @@ var presences = map[string]presence{
 	"kms:primaryregion":                          {"UpdatePrimaryRegion", true},
 	"kms:reencryptonsamekey":                     {"ReEncryptFrom ReEncryptTo", true},
 	"kms:replicaregion":                          {"ReplicateKey", true},
-	"kms:rotationperiodindays":                   {"EnableKeyRotation", false},
+	"kms:rotationperiodindays":                   {"EnableKeyRotation", true},
 	"kms:schedulekeydeletionpendingwindowindays": {"ScheduleKeyDeletion", true},
 	"kms:signingalgorithm":                       {"Sign Verify", true},
 	"kms:trailingdayswithoutkeyusage":            {"DisableKey ScheduleKeyDeletion", false},
@@ -75,25 +75,29 @@ func (s *space) names(t *test, x sample) bool {
 	}
 	shapes, _ := t.Shapes()
 	for _, text := range append(slices.Clone(v.List), v.Text) {
-		if slices.ContainsFunc(shapes, func(shape policy.Shape) bool { return namesText(shape, text) }) {
+		if slices.ContainsFunc(shapes, func(shape policy.Shape) bool { return namesText(t.Key().ID, shape, text) }) {
 			return true
 		}
 	}
 	return false
 }
 
-// namesText reports whether a shape is of a text, or of a range of addresses or a part of an
-// organization that it is in. Any other pattern names nothing.
-func namesText(x policy.Shape, text string) bool {
+// namesText reports whether a shape is of a text, or of a part of an organization or a range
+// of addresses that it is in: one of at least /8, or /32 of IPv6, as Amazon S3 reads "public".
+// Any other pattern names nothing.
+func namesText(key policy.KeyID, x policy.Shape, text string) bool {
 	switch x.Kind {
 	case policy.TextShape:
 		return x.Text == text
 	case policy.AddressShape:
 		ip, err := netip.ParseAddr(text)
-		return err == nil && x.Prefix.Bits() > 0 && x.Prefix.Contains(ip)
+		return err == nil && x.Prefix.Contains(ip) && (x.Prefix.Addr().Is4() && x.Prefix.Bits() >= 8 || x.Prefix.Bits() >= 32)
 	case policy.PatternShape:
 		i := slices.IndexFunc(x.Pieces, func(p policy.Piece) bool { return p.Wild })
-		return i > 2 && x.Pieces[0].Rune == 'o' && x.Pieces[1].Rune == '-' && patternOf(x.Pieces).matches(text)
+		begin := x.Pieces[:max(i, 0)]
+		whole := i < 0 || key == policy.KeyUserid && len(begin) > len("AROAEXAMPLEOFAROLE000") || // an entity's id
+			slices.ContainsFunc(begin, func(p policy.Piece) bool { return p.Rune == '/' }) // an organization's
+		return whole && patternOf(x.Pieces).matches(text)
 	default:
 		return false
 	}
@@ -144,6 +148,13 @@ func (s *space) carried(a policy.Action) node {
 			continue
 		}
 		facts = s.and(facts, s.is(i, s.only(p, func(j int) bool { return (p.samples[j].name != "") == can })))
+	}
+	for i, p := range s.parts { // tags are given to what is tagged, and taken from it by their keys
+		if len(p.tests) > 0 && groupOf(p.tests[0].Key()) == ofTags {
+			facts = s.and(facts, s.is(i, s.only(p, func(j int) bool {
+				return p.samples[j].name == "" || (p.samples[j].apart == taken) == (name == "UntagResource")
+			})))
+		}
 	}
 	return facts
 }

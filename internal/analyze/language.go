@@ -33,7 +33,8 @@ const (
 	noColon
 	noSlash // within one element of a path
 	digit
-	word // of names: what IAM allows in them
+	word     // of names: what IAM allows in them
+	pathMark // of paths
 )
 
 const wordMarks = "+=,.@_-"
@@ -50,6 +51,8 @@ func (i item) takes(r rune) bool {
 		return r != '/' && r != ':'
 	case digit:
 		return '0' <= r && r <= '9'
+	case pathMark:
+		return '!' <= r && r <= '~'
 	case word:
 		return r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune(wordMarks, r))
 	default:
@@ -155,6 +158,14 @@ type positions []uint64
 func (s positions) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 func (s positions) add(i int)      { s[i/64] |= 1 << (i % 64) }
 
+// count is how many places there are.
+func (s positions) count() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
 // all are the places of the set.
 func (s positions) all() iter.Seq[int] {
 	return func(yield func(int) bool) {
@@ -252,7 +263,7 @@ func (a *automaton) alphabet(s positions) []rune {
 			}
 		}
 	}
-	for c, from := range map[class]string{digit: "0123456789", word: "xyzabcdefghijklmnopqrstuvwABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + wordMarks} {
+	for c, from := range map[class]string{digit: "0123456789", pathMark: "/xyzabcdefghijklmnopqrstuvw0123456789!", word: "xyzabcdefghijklmnopqrstuvwABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + wordMarks} {
 		if classes[c] {
 			other(from)
 		}
@@ -277,8 +288,12 @@ var ErrUndecided = errors.New("analyze: undecided")
 // errBudget reports patterns whose classes are too many to look at.
 var errBudget = fmt.Errorf("%w: the patterns match in too many ways", ErrUndecided)
 
-// maxStates bounds how many states an exploration visits.
-const maxStates = 50_000
+// maxStates bounds how many states an exploration visits, and maxWork how many places in
+// patterns it looks at on the way.
+const (
+	maxStates = 50_000
+	maxWork   = 20_000_000
+)
 
 // samples returns a text for each way to match patterns or not that a text of one of the
 // universes has, none of them one of those to avoid, as long as there are others. Shorter
@@ -316,16 +331,18 @@ func explore(patterns []pattern, first int) (found []string, err error) {
 	a, start := newAutomaton(patterns)
 	seen := map[string]bool{string(bytesOf(start)): true}
 	known := map[string]bool{}
+	work := 0
 	for queue := []state{{start, ""}}; len(queue) > 0; queue = queue[1:] {
 		s := queue[0]
 		if way, ok := a.way(s.at, first); ok && !known[way] {
 			known[way] = true
 			found = append(found, s.text)
 		}
-		if len(seen) > maxStates {
+		alphabet := a.alphabet(s.at)
+		if work += len(alphabet) * s.at.count(); len(seen) > maxStates || work > maxWork {
 			return nil, errBudget
 		}
-		for _, r := range a.alphabet(s.at) {
+		for _, r := range alphabet {
 			next := a.step(s.at, r)
 			if !a.alive(next, first) {
 				continue

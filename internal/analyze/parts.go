@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ var groups = map[policy.KeyID]string{
 // What not every caller can have.
 const (
 	lasting     = "long-term credentials"
+	taken       = "tags that are taken away"
 	unforwarded = "not forwarded"
 )
 
@@ -75,9 +77,10 @@ func (s *space) partsOf(group string, tests []*test) ([]*dimension, error) {
 	case ofCallerOrg:
 		return single(group)(organizations(of))
 	case ofContext:
-		return pairs(of(policy.KeyKMSEncryptionContext), of(policy.KeyKMSEncryptionContextKeys), func(x *situation, key, value string) { x.context[key] = value })
+		return pairs(of(policy.KeyKMSEncryptionContext), of(policy.KeyKMSEncryptionContextKeys), func(x *situation, key, value string) { x.context[key] = value }, nil)
 	case ofTags:
-		return pairs(of(policy.KeyRequestTag), of(policy.KeyTagKeys), func(x *situation, key, value string) { x.tags.Set[key] = value })
+		return pairs(of(policy.KeyRequestTag), of(policy.KeyTagKeys), func(x *situation, key, value string) { x.tags.Set[key] = value },
+			func(x *situation, key string) { x.tags.Removed = append(slices.Clip(x.tags.Removed), key) })
 	}
 	key := tests[0].Key()
 	if severalParts(key.ID) {
@@ -159,8 +162,9 @@ func setting(key policy.ConditionKey, v string) func(*situation) {
 func times(shapes []policy.Shape) (out []sample, err error) {
 	var plain []policy.Shape
 	for _, x := range shapes { // epoch seconds are moments too
-		if x.Kind == policy.NumberShape {
-			whole := time.Unix(int64(x.Number), 0)
+		seconds, err := strconv.ParseInt(x.Text, 10, 64)
+		if x.Kind == policy.NumberShape || x.Kind == policy.TextShape && err == nil && len(x.Text) < 12 {
+			whole := time.Unix(int64(x.Number)+seconds, 0)
 			plain = append(plain, policy.Shape{Kind: policy.InstantShape, Instant: whole})
 			continue
 		}
@@ -201,19 +205,35 @@ func credentials(of func(...policy.KeyID) []*test) (out []sample, err error) {
 
 // organizations are those that the caller's account can be in, and where.
 func organizations(of func(...policy.KeyID) []*test) (out []sample, err error) {
-	ids := shapesOf(of(policy.KeyPrincipalOrgID))
-	shapes := shapesOf(of(policy.KeyPrincipalOrgPaths))
-	for _, x := range ids { // an organization's id is the beginning of its paths
-		switch x.Kind {
-		case policy.TextShape:
-			shapes = append(shapes, policy.Shape{Kind: policy.PatternShape, Pieces: append(piecesOf(x.Text), policy.Piece{Rune: '/'}, policy.Piece{Wild: true, Run: true})})
-		case policy.PatternShape:
-			shapes = append(shapes, policy.Shape{Kind: policy.PatternShape, Pieces: append(slices.Clone(x.Pieces), policy.Piece{Rune: '/'}, policy.Piece{Wild: true, Run: true})})
+	var patterns []pattern
+	var named []string
+	for _, x := range shapesOf(of(policy.KeyPrincipalOrgID, policy.KeyPrincipalOrgPaths)) {
+		if x.Kind > policy.PatternShape {
+			return nil, errConstruct
+		}
+	}
+	for _, x := range shapesOf(of(policy.KeyPrincipalOrgID)) { // an organization's id is the beginning of its paths
+		id := literal(x.Text)
+		if x.Kind == policy.PatternShape {
+			id = patternOf(x.Pieces).within(noSlash)
+		}
+		patterns = append(patterns, joined(id, literal("/"), everything))
+	}
+	for _, x := range shapesOf(of(policy.KeyPrincipalOrgPaths)) {
+		if x.Kind == policy.TextShape {
+			named = append(named, x.Text)
+		} else {
+			patterns = append(patterns, patternOf(x.Pieces))
 		}
 	}
 	path := joined(literal("o-"), some(word), literal("/r-"), some(word), literal("/"), pattern{{class: anyone, run: true}}, literal("/"))
 	root := joined(literal("o-"), some(word), literal("/r-"), some(word), literal("/"))
-	values, err := texts(text, shapes, path, root)
+	values, err := samples([]pattern{path, root}, patterns, named)
+	for _, text := range named {
+		if path.matches(text) || root.matches(text) {
+			values = append(values, text)
+		}
+	}
 	out = append(out, sample{})
 	for _, v := range values {
 		id, _, _ := strings.Cut(v, "/")
@@ -228,6 +248,9 @@ func piecesOf(text string) (out []policy.Piece) {
 	}
 	return out
 }
+
+// maxProduct bounds how many samples are put together of others.
+const maxProduct = 4000
 
 // waysIn are the addresses that a call comes from, and the endpoints that it comes through.
 func (s *space) waysIn(of func(...policy.KeyID) []*test) (out []sample, err error) {
@@ -246,6 +269,9 @@ func (s *space) waysIn(of func(...policy.KeyID) []*test) (out []sample, err erro
 	}
 	if len(of(policy.KeySourceVpcArn, policy.KeyVpceOrgID, policy.KeyVpceOrgPaths)) > 0 {
 		return nil, errConstruct
+	}
+	if product := len(values[policy.KeySourceVpce]) * len(values[policy.KeySourceVpc]) * len(values[policy.KeyVpcSourceIP]) * len(values[policy.KeyVpceAccount]); product > maxProduct {
+		return nil, errBudget
 	}
 	for _, endpoint := range values[policy.KeySourceVpce] {
 		for _, vpc := range values[policy.KeySourceVpc] {
@@ -287,25 +313,44 @@ func (s *space) forwardings(of func(...policy.KeyID) []*test) (out []sample, err
 		return nil, err
 	}
 	services = append(services, fresh(services, ".amazonaws.com"))
+	chains := of(policy.KeyCalledVia, policy.KeyCalledViaFirst)
+	if len(of(policy.KeyCalledVia, policy.KeyCalledViaFirst, policy.KeyCalledViaLast)) > 0 {
+		for _, name := range slices.Clone(services) { // a chain may have a service by either of its names
+			services = append(services, otherName(name, s.region))
+		}
+		services = distinct(services)
+	}
 	// Each test of all the services of a chain may need one in it that no other does; those
 	// of the first and the last have theirs.
-	inside := len(of(policy.KeyCalledVia))
-	if len(services) > 40 || inside > 0 && len(services) > 12 || inside > 1 {
-		return nil, errBudget
+	inside := 0
+	for _, t := range of(policy.KeyCalledVia) {
+		if t.Quantifier() != policy.Absence {
+			inside++
+		}
 	}
 	out = append(out, sample{name: "not forwarded", apart: unforwarded, set: func(*situation) {}})
-	for _, last := range services {
-		out = append(out, sample{name: "forwarded by " + last, set: func(x *situation) { x.Via = []string{last} }})
-		if len(shapes) == 0 {
-			continue
-		}
-		for _, first := range services {
-			out = append(out, sample{name: "forwarded by " + first + " and " + last, set: func(x *situation) { x.Via = []string{first, last} }})
-			for _, other := range services[:min(inside, 1)*len(services)] {
-				out = append(out, sample{name: "forwarded by " + first + ", " + other + " and " + last, set: func(x *situation) { x.Via = []string{first, other, last} }})
-			}
+	add := func(via ...string) {
+		out = append(out, sample{name: "forwarded by " + strings.Join(via, " and "), set: func(x *situation) { x.Via = via }})
+	}
+	total := len(services)
+	for range inside + min(len(chains), 1) {
+		if total *= len(services); total > maxProduct {
+			return nil, errBudget
 		}
 	}
+	var chain func(via []string, left int)
+	chain = func(via []string, left int) {
+		if len(via) > 0 {
+			add(via...)
+		}
+		if left == 0 {
+			return
+		}
+		for _, name := range services {
+			chain(append(slices.Clip(via), name), left-1)
+		}
+	}
+	chain(nil, 1+inside+min(len(chains), 1))
 	return out, nil
 }
 
@@ -334,7 +379,8 @@ func fresh(names []string, end string) string {
 }
 
 // pairs makes a dimension of each key that is named, and one of each kind of other keys.
-func pairs(values, keys []*test, put func(s *situation, key, value string)) (out []*dimension, err error) {
+// remove, if it is not nil, takes a key away that has no value then.
+func pairs(values, keys []*test, put func(s *situation, key, value string), remove func(s *situation, key string)) (out []*dimension, err error) {
 	bySuffix := map[string][]*test{}
 	for _, t := range values {
 		name := strings.ToLower(t.Key().Suffix)
@@ -343,31 +389,42 @@ func pairs(values, keys []*test, put func(s *situation, key, value string)) (out
 	var named []string
 	for _, name := range sortedKeys(bySuffix) {
 		tests := bySuffix[name]
-		var spellings []string
+		var asked, others []string // spellings of the key
 		for _, t := range tests {
-			spellings = append(spellings, t.Key().Suffix)
+			asked = append(asked, t.Key().Suffix)
 		}
 		for _, x := range shapesOf(keys) {
 			if x.Kind == policy.TextShape && strings.EqualFold(x.Text, name) {
-				spellings = append(spellings, x.Text)
+				others = append(others, x.Text)
 			}
 		}
+		asked = distinct(asked)
+		others = slices.DeleteFunc(distinct(others), func(s string) bool { return slices.Contains(asked, s) })
 		if len(keys) > 0 { // which tell spellings apart
-			others, err := samples([]pattern{anyCase(name)}, patternsOf(shapesOf(keys)), distinct(spellings))
+			more, err := samples([]pattern{anyCase(name)}, patternsOf(shapesOf(keys)), slices.Concat(asked, others))
 			if err != nil {
 				return nil, err
 			}
-			spellings = append(spellings, others...)
+			others = append(others, more...)
+		} else if len(asked) > 1 { // a spelling that is not there is read as another one
+			more, err := samples([]pattern{anyCase(name)}, nil, asked)
+			if err != nil {
+				return nil, err
+			}
+			others = more
 		}
 		texts, err := valuesOf(tests[0].Key(), tests)
 		if err != nil {
 			return nil, err
 		}
-		p := &dimension{name: tests[0].Key().String(), samples: []sample{{}}}
-		for _, key := range distinct(spellings) {
-			named = append(named, key)
-			for _, v := range texts {
-				p.samples = append(p.samples, sample{name: key + " = " + v, element: key, set: func(s *situation) { put(s, key, v) }})
+		named = slices.Concat(named, asked, others)
+		p := &dimension{name: tests[0].Key().String()}
+		if p.samples, err = spelled(asked, others, texts, put); err != nil {
+			return nil, err
+		}
+		for _, key := range slices.Concat(asked, others) {
+			if remove != nil {
+				p.samples = append(p.samples, sample{name: "without " + key + " any more", apart: taken, elements: []string{key}, set: func(s *situation) { remove(s, key) }})
 			}
 		}
 		out = append(out, p)
@@ -383,14 +440,65 @@ func pairs(values, keys []*test, put func(s *situation, key, value string)) (out
 	others = slices.DeleteFunc(others, func(v string) bool {
 		return slices.ContainsFunc(named, func(name string) bool { return strings.EqualFold(name, v) })
 	})
-	return append(out, elements(keys[0].Key(), others, func(s *situation, key string) { put(s, key, "x") })...), err
+	more := elements(keys[0].Key(), others, func(s *situation, key string) { put(s, key, "x") })
+	for _, p := range more {
+		if key := p.samples[1].elements[0]; remove != nil {
+			p.samples = append(p.samples, sample{name: "without " + key + " any more", apart: taken, elements: []string{key}, set: func(s *situation) { remove(s, key) }})
+		}
+	}
+	return append(out, more...), err
+}
+
+// spelled are the ways in which a key can be there, in one of its spellings or in several:
+// those that conditions ask for, each with any value, and others, whose value is asked for
+// only as long as none of those is there.
+func spelled(asked, others, values []string, put func(s *situation, key, value string)) (out []sample, err error) {
+	type pair struct{ key, value string }
+	var walk func(i int, so []pair)
+	all := slices.Concat(asked, others)
+	walk = func(i int, so []pair) {
+		if len(out) > maxProduct {
+			return
+		}
+		if i < len(all) {
+			walk(i+1, so)
+			choices := values
+			if i >= len(asked) && len(so) > 0 && (len(asked) == 1 || !slices.Contains(asked, so[0].key)) {
+				choices = values[:1] // nobody reads it
+			}
+			for _, v := range choices {
+				walk(i+1, append(slices.Clip(so), pair{all[i], v}))
+			}
+			return
+		}
+		x := sample{set: func(s *situation) {
+			for _, p := range so {
+				put(s, p.key, p.value)
+			}
+		}}
+		for n, p := range so {
+			x.elements = append(x.elements, p.key)
+			x.name += []string{"", " and "}[min(n, 1)] + p.key + " = " + p.value
+		}
+		if len(so) == 0 {
+			x.set = nil
+		}
+		out = append(out, x)
+	}
+	slices.Sort(others)
+	all = slices.Concat(asked, others)
+	walk(0, nil)
+	if len(out) > maxProduct {
+		return nil, errBudget
+	}
+	return out, nil
 }
 
 // elements makes a dimension of each kind of value that a key with several can have.
 func elements(key policy.ConditionKey, values []string, put func(s *situation, text string)) (out []*dimension) {
 	for _, v := range values {
 		if v != "" {
-			out = append(out, &dimension{name: key.String() + " " + v, samples: []sample{{}, {name: "with " + v, element: v, set: func(s *situation) { put(s, v) }}}})
+			out = append(out, &dimension{name: key.String() + " " + v, samples: []sample{{}, {name: "with " + v, elements: []string{v}, set: func(s *situation) { put(s, v) }}}})
 		}
 	}
 	return out

@@ -296,7 +296,7 @@ func (s *space) actions() (out [][]policy.Action) {
 	}
 	seen := map[string]int{}
 	for a := policy.Action(1); int(a) < policy.NumActions; a++ {
-		if !authz.OnKeys.Has(a) {
+		if !Decides(a) {
 			continue
 		}
 		way := fmt.Sprint(s.carried(a), authz.AcrossAccounts.Has(a))
@@ -315,6 +315,12 @@ func (s *space) actions() (out [][]policy.Action) {
 	s.kinds = out
 	return out
 }
+
+// Decides reports whether key policies have a say about an action: those of what is done to
+// one key, but for RetireGrant (AUTH-6.6).
+func Decides(a policy.Action) bool { return authz.OnKeys.Has(a) && a != retireGrant }
+
+var retireGrant = policy.MustAction("kms:RetireGrant")
 
 // Possible answers whether a key policy allows one of some actions to somebody, whatever
 // their identity policies say.

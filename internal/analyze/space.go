@@ -29,6 +29,8 @@ type space struct {
 	// accounts are the key's and those that the policies name.
 	accounts []string
 	arns     []string // of callers that the policies name
+	ids      []string // unique ids that they name
+	bounded  bool     // whether they have a permissions boundary matters
 	services []string // that the policies name
 	left     []string // accounts whose callers are not told of
 
@@ -54,8 +56,8 @@ type sample struct {
 	set  func(*situation)
 	// apart is what some callers can have and others not; it keeps samples apart.
 	apart string
-	// element is the value that the sample adds to a key with several; see adds.
-	element string
+	// elements are the values that the sample adds to a key with several.
+	elements []string
 	// trusted says that the policies name the value of something that says who or where the
 	// caller is, and of every other such value in the class.
 	trusted bool
@@ -138,7 +140,10 @@ func (s *space) hasCaller() bool {
 // version only by its variables.
 func (s *space) test(t policy.Test, version string) *test {
 	text := describe(t.Source())
-	name := text
+	name := fmt.Sprintf("%q %q", t.Source().Operator, t.Source().Key)
+	for _, v := range t.Source().Values.Items {
+		name += fmt.Sprintf(" %q", v.Text)
+	}
 	if strings.Contains(text, "${") {
 		name += " " + version
 	}
@@ -191,6 +196,12 @@ func (s *space) divide() {
 		case t.Quantifier() == policy.Never:
 			t.node = no
 			continue
+		case t.Key().ID == policy.KeyUnknown: // which no request has (AUTH-8.5)
+			t.node = constant(t.Holds(newSituation(s.key)))
+			continue
+		case group == ofCaller && t.read():
+			s.doubted(t, "an operator that reads what callers are called as something else")
+			continue
 		case s.known.decides(t.Test):
 			t.node = constant(t.Holds(s.known.Request))
 			continue
@@ -209,9 +220,19 @@ func (s *space) divide() {
 		}
 		groups[group] = append(groups[group], t)
 	}
+	slices.SortStableFunc(names, func(a, b string) int { return len(earlier[b]) - len(earlier[a]) })
 	for _, name := range names {
 		s.divideGroup(name, groups[name])
 	}
+}
+
+// earlier are the groups that others depend on when a request is put together.
+var earlier = map[string]string{ofTime: "how long ago a second factor was given"}
+
+// read reports whether the condition reads texts as numbers, dates, addresses or bytes.
+func (t *test) read() bool {
+	shapes, _ := t.Shapes()
+	return slices.ContainsFunc(shapes, func(x policy.Shape) bool { return x.Kind != policy.TextShape && x.Kind != policy.PatternShape })
 }
 
 func constant(b bool) node {
@@ -281,8 +302,9 @@ func (s *space) narrow(p *dimension, tests []*test) {
 		at := s.at(x)
 		for _, t := range tests {
 			if severalParts(t.Key().ID) {
-				ways.WriteByte(digitOf[x.element != "" && t.Passes(x.element, at)])
-				ways.WriteByte(digitOf[x.element != ""])
+				ways.WriteByte(digitOf[x.some(t, at)])
+				ways.WriteByte(digitOf[x.all(t, at)])
+				ways.WriteByte(digitOf[len(x.elements) > 0])
 				continue
 			}
 			ways.WriteByte(digitOf[t.Holds(at)])
@@ -296,6 +318,15 @@ func (s *space) narrow(p *dimension, tests []*test) {
 		}
 	}
 	p.samples = kept
+}
+
+// some reports whether an element that the sample adds passes, and all whether each does.
+func (x sample) some(t *test, at *situation) bool {
+	return slices.ContainsFunc(x.elements, func(e string) bool { return t.Passes(e, at) })
+}
+
+func (x sample) all(t *test, at *situation) bool {
+	return !slices.ContainsFunc(x.elements, func(e string) bool { return !t.Passes(e, at) })
 }
 
 // at is a situation of which nothing is known but one sample.
@@ -320,10 +351,9 @@ func (s *space) nodeOf(t *test, parts []*dimension, dims []int) node {
 	}
 	all, some, empty := yes, no, yes
 	for i, p := range parts {
-		passing := func(j int) bool { return t.Passes(p.samples[j].element, s.at(p.samples[j])) }
-		all = s.and(all, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element == "" || passing(j) })))
-		some = s.or(some, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element != "" && passing(j) })))
-		empty = s.and(empty, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].element == "" })))
+		all = s.and(all, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].all(t, s.at(p.samples[j])) })))
+		some = s.or(some, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].some(t, s.at(p.samples[j])) })))
+		empty = s.and(empty, s.is(dims[i], s.only(p, func(j int) bool { return len(p.samples[j].elements) == 0 })))
 	}
 	switch t.Quantifier() {
 	case policy.All:

@@ -151,6 +151,9 @@ func free(shapes []policy.Shape, universes []pattern) (out []string, err error) 
 	var patterns []pattern
 	read := false
 	for _, s := range shapes {
+		if s.Kind != shapes[0].Kind && (s.Kind > policy.PatternShape || shapes[0].Kind > policy.PatternShape) {
+			return nil, errConstruct // a text that is read in two ways
+		}
 		switch s.Kind {
 		case policy.TextShape:
 			out = append(out, s.Text)

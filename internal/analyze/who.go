@@ -199,44 +199,121 @@ func (s *space) holding(t *test, dim int) set {
 var kinds = map[policy.PrincipalKind]string{policy.RootUser: "the root user", policy.User: "users", policy.RoleSession: "sessions of roles", policy.FederatedSession: "federated users"}
 
 // describe is some classes of callers in words: those that are named, and of the others what
-// they are.
+// they are, and who that is named is not among them.
 func (s *space) describe(classes []*caller, action policy.Action) (out []string) {
 	unnamed := map[string][]string{} // kinds, by the rest of what is said
+	bounds := map[string]map[bool]bool{}
+	say := func(text string, who authz.Caller) {
+		if bounds[text] == nil {
+			bounds[text] = map[bool]bool{}
+			out = append(out, text)
+		}
+		bounds[text][who.Bounded] = true
+	}
 	for _, c := range classes {
 		for _, who := range c.members {
 			switch {
 			case who.Kind != policy.Service && slices.Contains(s.left, who.Account), who.Kind == policy.Service && slices.Contains(s.left, who.Service):
-				continue
 			case who.Kind == policy.Service && !slices.Contains(s.services, who.Service):
-				out = append(out, "any other AWS service, such as "+who.Service)
-				continue
-			case who.Kind == policy.Service, slices.Contains(s.arns, who.ARN):
-				out = append(out, who.Shown())
-				continue
-			case slices.Contains(s.arns, who.EntityARN) && who.Kind == policy.RoleSession:
-				out = append(out, who.EntityARN)
-				continue
-			case slices.Contains(s.arns, who.EntityARN):
-				out = append(out, "federated users of "+who.EntityARN)
-				continue
-			}
-			kind := kinds[who.Kind]
-			if who.Kind == policy.FederatedSession && who.EntityARN == "" {
-				kind = "federated users of the root user"
-			}
-			rest := s.accountOf(who)
-			for _, t := range s.order {
-				if t.ofCaller && s.matters(t, c, action) {
-					rest += map[bool]string{true: ", with ", false: ", without "}[c.holds[t]] + t.text
+				text := "any other AWS service"
+				if s.tellsServices() {
+					text += ", such as " + who.Service
 				}
+				say(text, who)
+			case who.EntityID != "" && slices.Contains(s.ids, who.EntityID):
+				say(kinds[who.Kind]+" with the id "+who.EntityID, who)
+			case who.Kind == policy.Service, slices.Contains(s.arns, who.ARN):
+				say(who.Shown(), who)
+			case slices.Contains(s.arns, who.EntityARN) && who.Kind == policy.RoleSession:
+				say(who.EntityARN+s.except(classes, who), who)
+			case slices.Contains(s.arns, who.EntityARN):
+				say("federated users of "+who.EntityARN+s.except(classes, who), who)
+			default:
+				kind := kinds[who.Kind]
+				if who.Kind == policy.FederatedSession && who.EntityARN == "" {
+					kind = "federated users of the root user"
+				}
+				rest := s.accountOf(who)
+				for _, t := range s.order {
+					if t.ofCaller && s.matters(t, c, action) {
+						rest += map[bool]string{true: ", with ", false: ", without "}[c.holds[t]] + t.text
+					}
+				}
+				rest += s.except(classes, who)
+				unnamed[rest] = append(unnamed[rest], kind)
+				name := kind + rest
+				if bounds[name] == nil {
+					bounds[name] = map[bool]bool{}
+				}
+				bounds[name][who.Bounded] = true
 			}
-			unnamed[rest] = append(unnamed[rest], kind)
 		}
 	}
+	for i, text := range out {
+		out[i] += s.boundary(bounds[text])
+	}
 	for _, rest := range sortedKeys(unnamed) {
-		out = append(out, strings.Join(distinct(unnamed[rest]), ", ")+" of "+rest)
+		byBound := map[string][]string{}
+		for _, kind := range distinct(unnamed[rest]) {
+			end := ""
+			if kind != kinds[policy.RootUser] && kind != "federated users of the root user" {
+				end = s.boundary(bounds[kind+rest])
+			}
+			byBound[end] = append(byBound[end], kind)
+		}
+		for _, end := range sortedKeys(byBound) {
+			out = append(out, strings.Join(byBound[end], ", ")+" of "+rest+end)
+		}
 	}
 	return distinct(out)
+}
+
+// tellsServices reports whether a condition tells services apart that nobody names.
+func (s *space) tellsServices() bool {
+	return slices.ContainsFunc(s.order, func(t *test) bool {
+		return t.Key().ID == policy.KeyPrincipalServiceName || t.Key().ID == policy.KeyPrincipalServiceNamesList
+	})
+}
+
+// boundary says whether a permissions boundary is what callers are told apart by.
+func (s *space) boundary(found map[bool]bool) string {
+	switch {
+	case !s.bounded || found[true] && found[false]:
+		return ""
+	case found[true]:
+		return " with a permissions boundary"
+	default:
+		return " without a permissions boundary"
+	}
+}
+
+// except names those who are like a caller, as far as is told of it, and are not in the
+// classes: named sessions of its role, named users and roles of its account.
+func (s *space) except(classes []*caller, who authz.Caller) string {
+	var out []string
+	named := slices.Contains(s.arns, who.EntityARN)
+	for _, c := range s.callers {
+		if slices.Contains(classes, c) {
+			continue
+		}
+		for _, other := range c.members {
+			session := other.Kind == who.Kind && other.EntityARN == who.EntityARN && slices.Contains(s.arns, other.ARN)
+			entity := !named && other.Kind == who.Kind && other.EntityARN != who.EntityARN && s.accountOf(other) == s.accountOf(who) && slices.Contains(s.arns, other.EntityARN)
+			switch {
+			case who.EntityARN == "" || slices.Contains(s.ids, other.EntityID):
+			case session:
+				out = append(out, other.ARN)
+			case entity && slices.Contains(s.arns, other.ARN):
+				out = append(out, other.ARN)
+			case entity:
+				out = append(out, other.EntityARN)
+			}
+		}
+	}
+	if out = distinct(out); out == nil {
+		return ""
+	}
+	return ", except " + strings.Join(out, ", ")
 }
 
 func (s *space) accountOf(who authz.Caller) string {

@@ -49,6 +49,16 @@ type ActionSet [(NumActions + 63) / 64]uint64
 // Has reports whether a is in the set.
 func (s *ActionSet) Has(a Action) bool { return s[a/64]&(1<<(a%64)) != 0 }
 
+// All lists the actions of the set, in order.
+func (s *ActionSet) All() (out []Action) {
+	for a := Action(1); int(a) < NumActions; a++ {
+		if s.Has(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // Add puts a into the set.
 func (s *ActionSet) Add(a Action) { s[a/64] |= 1 << (a % 64) }
 
