@@ -52,6 +52,8 @@ func commands() []command {
 		{"policy lockout", "list who could still change a key policy", policyCommandOf("policy lockout", 1, nil, policyLockout)},
 		{"policy lint", "list statements of a key policy that could be left out, proved", policyCommandOf("policy lint", 1, nil, policyLint)},
 		{"policy test", "decide the claims of a directory about policies, and tell what they leave open", policyTest},
+		{"policy replay", "tell which requests on record a key policy would decide otherwise", policyReplay},
+		{"policy suggest", "write the key policy that allows what a key was used for", policySuggest},
 		{"version", "print the version", version},
 		{"help", "print this, or what a command takes", help},
 	}

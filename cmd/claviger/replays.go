@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/inquire"
+	"github.com/claviger/claviger/internal/server"
+)
+
+// A recordSource is the flags that say which records of an audit log are meant.
+type recordSource struct {
+	log   string
+	since time.Time
+	until time.Time
+}
+
+func (s *recordSource) register(q *inquiry) {
+	q.flags.StringVar(&s.log, "audit", "", "an audit log, its directory, or files of CloudTrail (default that of --data)")
+	moment(q.flags, &s.since, "since", "records of that time or later: RFC 3339, a day as 2006-01-02, or how long ago, as 2160h")
+	moment(q.flags, &s.until, "until", "records of that time or earlier, as --since")
+}
+
+// each calls fn with the records, and tells of what is none.
+func (s *recordSource) each(q *inquiry, fn func(*audit.Record) error) error {
+	path := s.log
+	if path == "" && q.dir.auditDir != "" {
+		path = q.dir.auditDir
+	}
+	if path == "" && q.dir.dir != "" {
+		path = server.AuditDir(q.dir.dir)
+	}
+	if path == "" {
+		return errors.New("which records: --audit LOG, or --data DIR")
+	}
+	want := audit.Filter{Since: s.since, Until: s.until}
+	strange := 0
+	err := audit.Records(path, s.since, func(r *audit.Record) error {
+		if !want.Match(r) {
+			return nil
+		}
+		return fn(r)
+	}, func(place string) {
+		if strange++; strange <= 10 {
+			fmt.Fprintln(q.stderr, "not a record:", place)
+		}
+	})
+	if strange > 10 {
+		fmt.Fprintf(q.stderr, "and %d more that are not records\n", strange-10)
+	}
+	return err
+}
+
+// policyReplay tells which recorded requests a key policy would decide otherwise.
+func policyReplay(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	q := newInquiry("policy replay", stdout, stderr)
+	var from recordSource
+	from.register(q)
+	key := q.flags.String("key", "", "the key: ARN, id or alias")
+	file := q.flags.String("policy", "", "file with the key policy to try (default the key's own, as it is now)")
+	return inquired(stderr, func() error {
+		if _, err := q.parse(args, 0); err != nil {
+			return err
+		}
+		if *key == "" {
+			return errors.New("policy replay needs --key")
+		}
+		var proposed *inquire.Text
+		if *file != "" {
+			t, err := readText(*file)
+			if err != nil {
+				return err
+			}
+			proposed = &t
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error {
+			replay, err := w.Replay(ctx, *key, proposed)
+			if err == nil {
+				err = from.each(q, func(r *audit.Record) error { return replay.Add(ctx, r) })
+			}
+			if err != nil {
+				return err
+			}
+			if q.output == "json" {
+				if err := writeJSON(stdout, replay); err != nil {
+					return err
+				}
+			} else {
+				printReplay(stdout, replay)
+			}
+			if len(replay.Changed) > 0 {
+				return exitStatus(1)
+			}
+			return nil
+		})
+	}())
+}
+
+func printReplay(w io.Writer, r *inquire.Replay) {
+	changed := 0
+	for _, d := range r.Changed {
+		changed += d.Count
+	}
+	fmt.Fprintf(w, "%d requests, %d of them would be decided otherwise.\n", r.Requests, changed)
+	for _, allowed := range []bool{true, false} {
+		title := map[bool]string{true: "\nRefused, where they were allowed:", false: "\nAllowed, where they were refused:"}[allowed]
+		for _, d := range inquire.Sorted(r.Changed) {
+			if (d.Was == "Allowed") != allowed {
+				continue
+			}
+			if title != "" {
+				fmt.Fprintln(w, title)
+				title = ""
+			}
+			fmt.Fprintf(w, "  %v\n    %s\n", d, d.Why)
+		}
+	}
+	printUnknown(w, r.Unknown)
+}
+
+func printUnknown(w io.Writer, unknown []inquire.Difference) {
+	if len(unknown) > 0 {
+		fmt.Fprintln(w, "\nNot known:")
+	}
+	for _, d := range inquire.Sorted(unknown) {
+		fmt.Fprintf(w, "  %v\n    %s\n", d, d.Why)
+	}
+}
+
+// policySuggest writes a key policy that allows what was used.
+func policySuggest(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	q := newInquiry("policy suggest", stdout, stderr)
+	var from recordSource
+	from.register(q)
+	key := q.flags.String("key", "", "the key: ARN, id or alias")
+	return inquired(stderr, func() error {
+		if _, err := q.parse(args, 0); err != nil {
+			return err
+		}
+		if *key == "" {
+			return errors.New("policy suggest needs --key")
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error {
+			s, err := w.Suggest(ctx, *key)
+			if err == nil {
+				err = from.each(q, func(r *audit.Record) error { return s.Add(ctx, r) })
+			}
+			if err != nil {
+				return err
+			}
+			out, err := s.Finish(ctx)
+			if err != nil {
+				return err
+			}
+			if q.output == "json" {
+				err = writeJSON(stdout, struct {
+					Requests int
+					Unused   []inquire.Difference `json:",omitzero"`
+					*inquire.Suggested
+				}{s.Requests, s.Unused, out})
+			} else {
+				fmt.Fprintln(stdout, out.Policy)
+				fmt.Fprintf(stderr, "It is made of %d requests, all of which it allows: %v.\n", s.Requests, out.Kept)
+				fmt.Fprintf(stderr, "That it allows nothing that the present policy does not: %s.\n", out.Within)
+				for _, m := range out.Missing {
+					fmt.Fprintln(stderr, "not allowed by it:", m)
+				}
+				printUnknown(stderr, s.Unused)
+			}
+			if err == nil && (!out.Kept || out.Within != "proven") {
+				err = exitStatus(1)
+			}
+			return err
+		})
+	}())
+}
