@@ -22,6 +22,7 @@ var arrows = map[string]string{
 	"internal/durable/disktest":  "",
 	"internal/durable/powertest": "",
 	"internal/authz":             "arn policy",
+	"internal/foreign":           "arn iam kms policy store",
 	"internal/front":             "",
 	"internal/harden":            "",
 	"internal/iam":               "arn audit authz material model model/iamapi policy store",

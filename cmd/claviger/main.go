@@ -35,6 +35,7 @@ func commands() []command {
 		{"restore accept", "let a restored store be served", acceptRestore},
 		{"restore", "put backups into a new data directory", restoreBackup},
 		{"export", "write everything but key material and credentials", export},
+		{"import aws", "make an export, to ask about, of what AWS's command line prints", importAWS},
 		{"import", "fill a new data directory with an export", importExport},
 		{"clock accept", "say that the time is right although the clock jumped by more than a day", acceptClock},
 		{"tour", "play the story of one key policy against a server in this process", tour},

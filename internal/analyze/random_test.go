@@ -159,7 +159,7 @@ func (d dice) request(key Key, a policy.Action) *Witness {
 	maybe(func() {
 		s.values["kms:requestalias"] = policy.One(roll(d, "alias/app", "alias/a", "alias/z", "alias/team/app"))
 	})
-	maybe(func() { s.values["kms:keyspec"] = policy.One(roll(d, "SYMMETRIC_DEFAULT", "prod")) })
+	s.values["kms:keyspec"] = policy.One(roll(d, "SYMMETRIC_DEFAULT", "prod")) // which every key has
 	maybe(func() { s.values["kms:grantisforawsresource"] = policy.Truth(d.IntN(2) == 0) })
 	maybe(func() {
 		s.values["kms:schedulekeydeletionpendingwindowindays"] = policy.One(roll(d, "7", "8", "30", "29"))

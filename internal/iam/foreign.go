@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/claviger/claviger/internal/policy"
@@ -29,4 +30,30 @@ func LoadIdentity(tx *store.Tx, e *Entity) error {
 		}
 	}
 	return addEntity(tx, e)
+}
+
+// LoadManaged writes a managed policy with one version as it is elsewhere; one of AWS's own
+// has no account.
+func LoadManaged(tx *store.Tx, m *Managed, document string) error {
+	if _, err := policy.Parse([]byte(document)); err != nil {
+		return fmt.Errorf("%s: %w", m.ARN(), err)
+	}
+	if m.ID == "" {
+		m.ID = newID("ANPA", 21)
+	}
+	m.Default, m.LastVersion, m.Versions = "v1", 1, []Version{{ID: "v1", Document: document, Created: m.Created}}
+	account := m.Account
+	if account == "" {
+		account = "aws"
+	}
+	return store.Put(tx, managedKind, managedKey(account, m.Name), m)
+}
+
+// ManagedKnown reports whether there is a managed policy by an ARN.
+func ManagedKnown(tx *store.Tx, policyARN string) (bool, error) {
+	_, err := findManaged(tx, policyARN)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -111,7 +111,7 @@ func ManagedExists(tx *store.Tx, account, policyARN string) (bool, error) {
 func splitPolicyARN(policyARN string) (account, name string, ok bool) {
 	a, err := arn.Parse(policyARN)
 	kind, rest := a.Split()
-	if err != nil || a.Service != "iam" || kind != "policy" || !arn.IsAccount(a.Account) {
+	if err != nil || a.Service != "iam" || kind != "policy" || !arn.IsAccount(a.Account) && a.Account != "aws" {
 		return "", "", false
 	}
 	return a.Account, rest[strings.LastIndexByte(rest, '/')+1:], true

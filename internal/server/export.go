@@ -41,17 +41,17 @@ type exported struct {
 // aliases, key stores.
 func (s *Server) Export(ctx context.Context, w io.Writer) error {
 	return s.operated("Export", nil, func() error {
-		return s.spooled(w, func(w io.Writer) error { return s.dump(ctx, w) })
+		return s.spooled(w, func(w io.Writer) error { return dump(ctx, s.DB, w) })
 	})
 }
 
-func (s *Server) dump(ctx context.Context, w io.Writer) error {
+func dump(ctx context.Context, db *store.DB, w io.Writer) error {
 	if err := writeLine(w, exported{Export: exportFormat, Created: time.Now().UTC().Truncate(time.Second)}); err != nil {
 		return err
 	}
 	tags := slices.Concat(iam.PortableTags, kms.PortableTags, org.PortableTags)
 	n := 0
-	err := s.DB.Dump(ctx, tags, func(p store.Plain) error {
+	err := db.Dump(ctx, tags, func(p store.Plain) error {
 		p, keep, err := kms.Portable(p)
 		if err == nil {
 			p, err = iam.Portable(p)

@@ -36,6 +36,9 @@ func NewWorld(ctx context.Context) (*inquire.World, *store.DB, error) {
 	return &inquire.World{DB: o.DB, KMS: kms.New(o.DB, kms.Config{})}, o.DB, nil
 }
 
+// WriteWorld writes an export of a store of NewWorld.
+func WriteWorld(ctx context.Context, db *store.DB, w io.Writer) error { return dump(ctx, db, w) }
+
 // World is what the server serves, for questions.
 func (s *Server) World() *inquire.World { return &inquire.World{DB: s.DB, KMS: s.KMS} }
 
