@@ -22,6 +22,7 @@ var arrows = map[string]string{
 	"internal/durable/disktest":  "",
 	"internal/durable/powertest": "",
 	"internal/authz":             "arn policy",
+	"internal/findings":          "analyze arn policy",
 	"internal/foreign":           "arn iam kms policy store",
 	"internal/front":             "",
 	"internal/harden":            "",
@@ -61,7 +62,7 @@ var arrows = map[string]string{
 var free = []string{"cmd/claviger", "internal/leakcheck", "internal/scenario/stage", "internal/server", "kmstest", "tools/wholerequest", "tools/compatibility", "tools/rules"}
 
 // pure packages do no I/O and read no environment.
-var pure = []string{"internal/arn", "internal/policy", "internal/authz", "internal/analyze"}
+var pure = []string{"internal/arn", "internal/policy", "internal/authz", "internal/analyze", "internal/findings"}
 
 // TestLayers reads the import lists of all packages and holds the drawing.
 func TestLayers(t *testing.T) {

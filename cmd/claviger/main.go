@@ -46,6 +46,7 @@ func commands() []command {
 		{"explain", "tell why a request is decided as it is, and what would decide it otherwise", explain},
 		{"who", "list who may do an action with a key", who},
 		{"what", "list what a principal may do with keys", what},
+		{"policy validate", "check policies, with the codes of IAM Access Analyzer", policyValidate},
 		{"policy diff", "prove that NEW allows nothing that OLD does not, or show requests", policyCommandOf("policy diff", 2, nil, policyDiff)},
 		{"policy public", "prove that a key policy lets no stranger in, or show requests", policyCommandOf("policy public", 1, nil, policyPublic)},
 		{"policy never", "prove that nobody may do some actions, or show requests", policyNever()},

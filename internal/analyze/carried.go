@@ -158,3 +158,9 @@ func (s *space) carried(a policy.Action) node {
 	}
 	return facts
 }
+
+// Carries reports whether requests for an action can have a condition key.
+func Carries(key policy.ConditionKey, a policy.Action) bool {
+	can, _ := carries(groupOf(key), strings.TrimPrefix(a.String(), "kms:"))
+	return can
+}
