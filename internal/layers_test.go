@@ -13,6 +13,7 @@ const module = "github.com/claviger/claviger/"
 // draws them. cmd, server, kmstest and scenario/stage, which put the parts together,
 // may import everything.
 var arrows = map[string]string{
+	"internal/accessanalyzer":    "analyze arn findings iam inquire kms model model/analyzerapi policy store",
 	"internal/analyze":           "arn authz policy",
 	"internal/arn":               "",
 	"internal/attest":            "",
@@ -31,6 +32,7 @@ var arrows = map[string]string{
 	"internal/kms":               "arn attest audit authz iam material model model/kmsapi policy store throttle xks",
 	"internal/material":          "",
 	"internal/model":             "",
+	"internal/model/analyzerapi": "model",
 	"internal/model/iamapi":      "model",
 	"internal/model/kmsapi":      "model",
 	"internal/model/orgapi":      "model",
@@ -46,7 +48,7 @@ var arrows = map[string]string{
 	"internal/store":             "material",
 	"internal/store/bolt":        "store durable harden",
 	"internal/sts":               "arn audit authz iam model model/stsapi oidc policy store",
-	"internal/wire":              "arn audit front iam kms model model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org policy ship sigv4 store sts tagging trail",
+	"internal/wire":              "accessanalyzer arn audit front iam inquire kms model model/analyzerapi model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org policy ship sigv4 store sts tagging trail",
 	"internal/model/tagapi":      "model",
 	"internal/tagging":           "iam kms model model/tagapi policy",
 	"internal/throttle":          "",

@@ -13,6 +13,8 @@ type Known struct {
 	Request *authz.Request
 	Has     func(policy.ConditionKey) bool
 	Limits  []*policy.Policy // resource control policies of the key's account, beside a key policy
+
+	byText bool // the policies are read by what they say alone; there is no Request
 }
 
 // Group names the condition keys that a key depends on, and that depend on it: of them all or
@@ -28,7 +30,7 @@ func (k *Known) limits() []*policy.Policy {
 
 // decides reports whether it is known how a test comes out.
 func (k *Known) decides(t policy.Test) bool {
-	if k == nil || !k.Has(t.Key()) {
+	if k == nil || k.byText || !k.Has(t.Key()) {
 		return false
 	}
 	_, variables := t.Shapes()

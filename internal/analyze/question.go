@@ -71,6 +71,10 @@ func (s *space) allowed(p *policy.Policy, c *caller, a policy.Action) node {
 // whose own policies are not known: authz.Evaluate over all requests (authorization.md §0).
 func (s *space) allowedBy(rules []*rule, c *caller, a policy.Action) node {
 	v := s.match(rules, c, a)
+	if s.known != nil && s.known.byText {
+		allow := s.or(s.or(v.allow[policy.Direct], v.allow[policy.Everyone]), s.or(v.allow[policy.Limited], v.allow[policy.Account]))
+		return s.minus(allow, v.deny)
+	}
 	identity, limits := s.identity, s.limits
 	if c.who.Kind == policy.RootUser {
 		identity, limits = yes, yes
@@ -296,7 +300,7 @@ func (s *space) actions() (out [][]policy.Action) {
 	}
 	seen := map[string]int{}
 	for a := policy.Action(1); int(a) < policy.NumActions; a++ {
-		if !Decides(a) {
+		if byText := s.known != nil && s.known.byText; !byText && !Decides(a) || byText && !s.key.about(a) {
 			continue
 		}
 		way := fmt.Sprint(s.carried(a), authz.AcrossAccounts.Has(a))

@@ -96,6 +96,9 @@ type caller struct {
 // caller it has no others.
 func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err error) {
 	a, err := arn.Parse(string(key))
+	if key == none {
+		a, err = arn.ARN{Partition: "aws", Region: "us-east-1"}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("analyze: the key: %w", err)
 	}
@@ -116,7 +119,7 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 	s.identity, s.limits = s.either(identityName), s.either(limitsName)
 	for _, p := range s.given {
 		for _, r := range s.rules[p] {
-			if _, variables := r.Resources(); slices.ContainsFunc(variables, func(k policy.ConditionKey) bool { return known == nil || !known.Has(k) }) {
+			if _, variables := r.Resources(); slices.ContainsFunc(variables, func(k policy.ConditionKey) bool { return known == nil || known.byText || !known.Has(k) }) {
 				r.doubt, r.covers = "a policy variable in Resource", s.either("the resources of a statement")
 			}
 		}
@@ -133,7 +136,7 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 
 // hasCaller reports whether it is known who calls.
 func (s *space) hasCaller() bool {
-	return s.known != nil && s.known.Request.Caller.Kind != policy.Nobody
+	return s.known != nil && s.known.Request != nil && s.known.Request.Caller.Kind != policy.Nobody
 }
 
 // test finds or makes the test that a condition is. What it says depends on the policy's

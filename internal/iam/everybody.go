@@ -25,3 +25,13 @@ func Everybody(tx *store.Tx) (principals, accounts []string, err error) {
 	}
 	return principals, accounts, err
 }
+
+// Members lists the accounts of an organization, in order.
+func Members(tx *store.Tx, organization string) (accounts []string, err error) {
+	prefix := TargetKey("")
+	targets, err := store.Collect(tx, TargetKind, prefix, prefix, 1<<20, func(t *Target) bool { return t.Organization == organization && arn.IsAccount(t.ID) })
+	for _, t := range targets {
+		accounts = append(accounts, t.ID)
+	}
+	return accounts, err
+}

@@ -168,3 +168,16 @@ func retirableOf(tx *store.Tx, key *Key, id string) (out []*Grant, err error) {
 	prefix := grantPrefix(key.Region, key.Account, key.ID)
 	return store.Collect(tx, grantKind, prefix, prefix, 1<<20, func(g *Grant) bool { return id == "" || g.ID == id })
 }
+
+// GrantsOf are the terms of all grants on a key, named by its ARN.
+func GrantsOf(tx *store.Tx, key string) (out []policy.GrantTerms, err error) {
+	a, err := arn.Parse(key)
+	if err != nil {
+		return nil, err
+	}
+	found, err := store.List(tx, grantKind, grantPrefix(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")), "", 1<<20)
+	for _, e := range found {
+		out = append(out, e.Value.Terms)
+	}
+	return out, err
+}

@@ -6,3 +6,4 @@ package model
 //go:generate go run github.com/claviger/claviger/tools/modelgen -model api/organizations.json -package orgapi -out orgapi
 //go:generate go run github.com/claviger/claviger/tools/modelgen -model api/tagging.json -package tagapi -out tagapi
 //go:generate go run github.com/claviger/claviger/tools/modelgen -model api/cloudtrail.json -package trailapi -out trailapi
+//go:generate go run github.com/claviger/claviger/tools/modelgen -model api/accessanalyzer.json -package analyzerapi -out analyzerapi

@@ -47,6 +47,17 @@ func (t *Time) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return nil
 }
 
+// An ISOTime is a timestamp in ISO 8601, as REST APIs write it.
+type ISOTime struct{ time.Time }
+
+// ISO makes an ISOTime for an optional member. The zero time is absent.
+func ISO(t time.Time) *ISOTime {
+	if t.IsZero() {
+		return nil
+	}
+	return &ISOTime{t.UTC().Truncate(time.Millisecond)}
+}
+
 // MarshalText writes ISO 8601 in UTC with seconds, as the Query protocol does.
 func (t Time) MarshalText() ([]byte, error) {
 	return t.UTC().AppendFormat(nil, "2006-01-02T15:04:05Z"), nil

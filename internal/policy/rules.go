@@ -269,3 +269,6 @@ func (t *arnTemplate) shapes() (shapes []Shape, variables []ConditionKey) {
 	}
 	return []Shape{{Kind: PatternShape, Pieces: pieces}}, nil
 }
+
+// Pieces are the parts of a pattern.
+func (p Pattern) Pieces() []Piece { return p.pieces(false) }

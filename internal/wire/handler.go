@@ -136,7 +136,9 @@ type exchange struct {
 	begin     time.Time
 	requestID string
 	body      []byte
-	form      url.Values // Query protocol
+	form      url.Values        // Query protocol
+	labels    map[string]string // REST: members that are in the path
+	route     model.Route       // REST
 	service   *service
 	operation *operation
 	through   *iam.Endpoint // nil for the ordinary listener
@@ -225,12 +227,15 @@ func (s *Server) route(x *exchange) error {
 	if contentType != jsonType {
 		contentType, _, _ = mime.ParseMediaType(contentType)
 	}
-	if target == "" && (contentType == formType || x.r.URL.RawQuery != "") {
+	if target == "" && (contentType == formType || x.r.URL.RawQuery != "" && x.r.URL.Path == "/") {
 		if x.through != nil {
 			x.service = s.named("sts") // whose protocol it is
 			return model.NewFault("InvalidAction", 400, onlyKMS)
 		}
 		return s.routeQuery(x)
+	}
+	if target == "" && x.r.URL.Path != "/" && x.through == nil {
+		return s.routeREST(x)
 	}
 	x.service = s.services[0] // whose protocol answers what names no service
 	if x.r.Method != http.MethodPost || x.r.URL.Path != "/" {
@@ -392,6 +397,9 @@ func (x *exchange) decode(in request) error {
 	if x.service.protocol == queryProtocol {
 		return decodeQuery(x.form, in)
 	}
+	if x.service.protocol == restProtocol {
+		return x.decodeREST(in)
+	}
 	err := decodeJSON(x.body, in)
 	if x.service.name == "organizations" {
 		err = asInput(err)
@@ -408,6 +416,10 @@ func (s *Server) refuse(x *exchange, err error) {
 	s.metrics.done(x, f.Code)
 	if x.service.protocol == queryProtocol {
 		writeXMLFault(x.w, x.requestID, x.service.namespace, f)
+		return
+	}
+	if x.service.protocol == restProtocol {
+		writeRESTFault(x.w, x.requestID, f)
 		return
 	}
 	writeJSONFault(x.w, x.requestID, f)

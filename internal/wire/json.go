@@ -18,9 +18,13 @@ type protocol uint8
 const (
 	jsonProtocol  protocol = iota // AWS JSON 1.1
 	queryProtocol                 // form in, XML out
+	restProtocol                  // JSON, the operation in method and path
 )
 
-const jsonType = "application/x-amz-json-1.1"
+const (
+	jsonType = "application/x-amz-json-1.1"
+	restType = "application/json"
+)
 
 // decodeJSON reads a body strictly: duplicate members and invalid UTF-8 are
 // refused, members the model does not know are ignored.
@@ -85,10 +89,14 @@ var goKinds = map[reflect.Kind]string{
 }
 
 func (p protocol) contentType() string {
-	if p == queryProtocol {
+	switch p {
+	case queryProtocol:
 		return "text/xml"
+	case restProtocol:
+		return restType
+	default:
+		return jsonType
 	}
-	return jsonType
 }
 
 // encodeJSON makes the body of an answer; one without output has no body at all.

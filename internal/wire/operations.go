@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 
+	"github.com/claviger/claviger/internal/accessanalyzer"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
@@ -259,4 +260,25 @@ func tagOperations(s *tagging.Service) map[string]*operation {
 
 func trailOperations(s *trail.Service) map[string]*operation {
 	return map[string]*operation{"LookupEvents": reads(s.LookupEvents)}
+}
+
+func analyzerOperations(s *accessanalyzer.Service) map[string]*operation {
+	return map[string]*operation{
+		"CheckAccessNotGranted":     reads(s.CheckAccessNotGranted),
+		"CheckNoNewAccess":          reads(s.CheckNoNewAccess),
+		"CheckNoPublicAccess":       reads(s.CheckNoPublicAccess),
+		"CreateAccessPreview":       changes(s.CreateAccessPreview),
+		"CreateAnalyzer":            changes(s.CreateAnalyzer),
+		"DeleteAnalyzer":            changes(s.DeleteAnalyzer),
+		"GetAccessPreview":          reads(s.GetAccessPreview),
+		"GetAnalyzer":               reads(s.GetAnalyzer),
+		"GetFinding":                reads(s.GetFinding),
+		"GetFindingV2":              reads(s.GetFindingV2),
+		"ListAccessPreviewFindings": reads(s.ListAccessPreviewFindings),
+		"ListAccessPreviews":        reads(s.ListAccessPreviews),
+		"ListAnalyzers":             reads(s.ListAnalyzers),
+		"ListFindings":              reads(s.ListFindings),
+		"ListFindingsV2":            reads(s.ListFindingsV2),
+		"ValidatePolicy":            reads(s.ValidatePolicy),
+	}
 }

@@ -8,8 +8,12 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/claviger/claviger/internal/accessanalyzer"
 	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/inquire"
 	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/analyzerapi"
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/model/orgapi"
@@ -26,12 +30,13 @@ import (
 type service struct {
 	name         string // in credential scopes
 	protocol     protocol
-	targetPrefix string   // JSON: what X-Amz-Target begins with
-	namespace    string   // Query: of the XML
-	version      string   // Query: of the API
-	internal     string   // the fault for our own failures
-	regional     bool     // what it keeps is in Regions
-	known        []string // every operation of the model
+	targetPrefix string                 // JSON: what X-Amz-Target begins with
+	namespace    string                 // Query: of the XML
+	version      string                 // Query: of the API
+	internal     string                 // the fault for our own failures
+	regional     bool                   // what it keeps is in Regions
+	known        []string               // every operation of the model
+	routes       map[string]model.Route // REST
 	operations   map[string]*operation
 	// admit counts a request against its quota; nil: there are none.
 	admit func(call *iam.Call, operation string) error
@@ -55,6 +60,7 @@ func services(c Config) []*service {
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
 		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(trail.New(c.DB, c.Log))},
+		{name: "access-analyzer", regional: true, protocol: restProtocol, routes: analyzerapi.Routes, internal: "InternalServerException", known: analyzerapi.Operations, operations: analyzerOperations(accessanalyzer.New(&inquire.World{DB: c.DB, KMS: c.KMS}))},
 	}
 	for _, s := range all {
 		for name, o := range s.operations {

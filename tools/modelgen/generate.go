@@ -38,7 +38,7 @@ func (g *generator) types() {
 	outputs := g.model.reachable(func(o Operation) *Ref { return o.Output })
 	names := slices.Compact(slices.Sorted(slices.Values(append(inputs, outputs...))))
 	var imports []string
-	if slices.ContainsFunc(names, func(n string) bool { return g.model.Shapes[n].Type == "timestamp" }) {
+	if md.Protocol == "rest-json" || slices.ContainsFunc(names, func(n string) bool { return g.model.Shapes[n].Type == "timestamp" }) {
 		imports = append(imports, modelPath)
 	}
 	g.header(fmt.Sprintf("the wire types of %s, API version %s: a nil member is absent.", md.ServiceID, md.APIVersion), imports...)
@@ -54,6 +54,9 @@ func (g *generator) types() {
 		g.p("%q,", op)
 	}
 	g.p("}\n")
+	if md.Protocol == "rest-json" {
+		g.routes()
+	}
 	for _, name := range names {
 		s := g.model.Shapes[name]
 		if s.Type != "structure" {
@@ -71,6 +74,24 @@ func (g *generator) types() {
 	}
 }
 
+// routes writes where in a REST request each operation and its members are.
+func (g *generator) routes() {
+	g.p("// Routes are where requests for each operation go, and which members are not in the body.\nvar Routes = map[string]model.Route{")
+	for _, name := range slices.Sorted(maps.Keys(g.model.Operations)) {
+		op := g.model.Operations[name]
+		g.p("%q: {Method: %q, Path: %q, Query: map[string]string{", name, op.HTTP.Method, op.HTTP.RequestURI)
+		if op.Input != nil {
+			for _, m := range g.model.Shapes[op.Input.Shape].members() {
+				if m.Location == "querystring" {
+					g.p("%q: %q,", m.Name, g.model.Shapes[m.Shape].Type)
+				}
+			}
+		}
+		g.p("}},")
+	}
+	g.p("}\n")
+}
+
 func (g *generator) goType(shape string) string {
 	switch s := g.model.Shapes[shape]; s.Type {
 	case "string":
@@ -86,6 +107,9 @@ func (g *generator) goType(shape string) string {
 	case "blob":
 		return "[]byte"
 	case "timestamp":
+		if s.Timestamp == "iso8601" {
+			return "*model.ISOTime"
+		}
 		return "*model.Time"
 	case "list":
 		return "[]" + strings.TrimPrefix(g.goType(s.Member.Shape), "*")

@@ -25,11 +25,17 @@ type Model struct {
 type Operation struct {
 	Input  *Ref `json:"input"`
 	Output *Ref `json:"output"`
+	HTTP   struct {
+		Method     string `json:"method"`
+		RequestURI string `json:"requestUri"`
+	} `json:"http"`
 }
 
 // A Ref points at a shape.
 type Ref struct {
-	Shape string `json:"shape"`
+	Shape        string `json:"shape"`
+	Location     string `json:"location"`
+	LocationName string `json:"locationName"`
 }
 
 // A Shape is a type and its constraints. Members keep the model's order.
@@ -46,6 +52,7 @@ type Shape struct {
 	Enum      []string       `json:"enum"`
 	Sensitive bool           `json:"sensitive"`
 	Exception bool           `json:"exception"`
+	Timestamp string         `json:"timestampFormat"`
 	Fault     bool           `json:"fault"`
 	Error     struct {
 		Code   string `json:"code"`
@@ -58,6 +65,7 @@ type Member struct {
 	Name     string
 	Shape    string
 	Required bool
+	Location string // of a REST request: querystring or uri; empty for the body
 }
 
 // members lists a structure's members in the order of the model.
@@ -72,7 +80,7 @@ func (s Shape) members() []Member {
 		name := must(d.ReadToken()).String()
 		var ref Ref
 		check(json.UnmarshalDecode(d, &ref))
-		out = append(out, Member{name, ref.Shape, slices.Contains(s.Required, name)})
+		out = append(out, Member{name, ref.Shape, slices.Contains(s.Required, name), ref.Location})
 	}
 	return out
 }

@@ -1,0 +1,199 @@
+package accessanalyzer
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"uuid"
+
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/inquire"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/model/analyzerapi"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// CreateAccessPreview takes up a proposed key policy and grants.
+func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *analyzerapi.CreateAccessPreviewRequest) (*analyzerapi.CreateAccessPreviewResponse, error) {
+	p := &preview{ID: uuid.New().String(), Account: call.Account(), Region: call.Region, Created: call.Now, Keys: map[string]inquire.Proposal{}}
+	if len(in.Configurations) != 1 {
+		return nil, invalid("An access preview is about one resource.")
+	}
+	for key, c := range in.Configurations {
+		if c.KmsKey == nil {
+			return nil, invalid("Access previews are of KMS keys: give kmsKey.")
+		}
+		proposal := inquire.Proposal{}
+		if text, ok := c.KmsKey.KeyPolicies["default"]; ok {
+			if _, err := document("key policy", text, policy.Key); err != nil {
+				return nil, err
+			}
+			proposal.Policy = &inquire.Text{Name: "the proposed key policy", Document: text}
+		} else if len(c.KmsKey.KeyPolicies) > 0 {
+			return nil, invalid("A key has one policy, named default.")
+		}
+		for _, g := range c.KmsKey.Grants {
+			terms := policy.GrantTerms{Name: "a proposed grant", Grantee: *g.GranteePrincipal, Operations: g.Operations}
+			if g.Constraints != nil {
+				terms.Equals, terms.Subset = g.Constraints.EncryptionContextEquals, g.Constraints.EncryptionContextSubset
+			}
+			proposal.Grants = append(proposal.Grants, terms)
+		}
+		p.Keys[key] = proposal
+	}
+	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
+		a, err := named(tx, call, "CreateAccessPreview", *in.AnalyzerArn)
+		if err != nil {
+			return err
+		}
+		p.Analyzer = a.Name
+		return store.Put(tx, previewKind, previewPrefix(p.Region, p.Account, p.Analyzer)+p.ID, p)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &analyzerapi.CreateAccessPreviewResponse{Id: &p.ID}, nil
+}
+
+// preview finds a preview by its id.
+func (s *Service) preview(ctx context.Context, call *iam.Call, action, analyzer, id string) (a *analyzerRecord, p *preview, err error) {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
+		if a, err = named(tx, call, action, analyzer); err != nil {
+			return err
+		}
+		p, err = store.Get(tx, previewKind, previewPrefix(a.Region, a.Account, a.Name)+id)
+		if errors.Is(err, store.ErrNotFound) {
+			err = gone("Access preview", id)
+		}
+		return err
+	})
+	return a, p, err
+}
+
+// GetAccessPreview describes a preview.
+func (s *Service) GetAccessPreview(ctx context.Context, call *iam.Call, in *analyzerapi.GetAccessPreviewRequest) (*analyzerapi.GetAccessPreviewResponse, error) {
+	a, p, err := s.preview(ctx, call, "GetAccessPreview", *in.AnalyzerArn, *in.AccessPreviewId)
+	if err != nil {
+		return nil, err
+	}
+	out := &analyzerapi.AccessPreview{Id: &p.ID, AnalyzerArn: new(a.arn()), CreatedAt: model.ISO(p.Created), Status: new(analyzerapi.AccessPreviewStatusCompleted),
+		Configurations: map[string]analyzerapi.Configuration{}}
+	for key, proposal := range p.Keys {
+		c := &analyzerapi.KmsKeyConfiguration{}
+		if proposal.Policy != nil {
+			c.KeyPolicies = map[string]string{"default": proposal.Policy.Document}
+		}
+		for _, g := range proposal.Grants {
+			one := analyzerapi.KmsGrantConfiguration{Operations: g.Operations, GranteePrincipal: &g.Grantee, IssuingAccount: &p.Account}
+			if g.Equals != nil || g.Subset != nil {
+				one.Constraints = &analyzerapi.KmsGrantConstraints{EncryptionContextEquals: g.Equals, EncryptionContextSubset: g.Subset}
+			}
+			c.Grants = append(c.Grants, one)
+		}
+		out.Configurations[key] = analyzerapi.Configuration{KmsKey: c}
+	}
+	return &analyzerapi.GetAccessPreviewResponse{AccessPreview: out}, nil
+}
+
+// ListAccessPreviews lists the previews of an analyzer.
+func (s *Service) ListAccessPreviews(ctx context.Context, call *iam.Call, in *analyzerapi.ListAccessPreviewsRequest) (out *analyzerapi.ListAccessPreviewsResponse, err error) {
+	err = call.View(ctx, s.db, func(tx *store.Tx) error {
+		a, err := named(tx, call, "ListAccessPreviews", *in.AnalyzerArn)
+		if err != nil {
+			return err
+		}
+		found, err := store.List(tx, previewKind, previewPrefix(a.Region, a.Account, a.Name), "", 1<<10)
+		if err != nil {
+			return err
+		}
+		part, next, err := page(found, in.NextToken, in.MaxResults, 100)
+		out = &analyzerapi.ListAccessPreviewsResponse{AccessPreviews: []analyzerapi.AccessPreviewSummary{}, NextToken: next}
+		for _, p := range part {
+			out.AccessPreviews = append(out.AccessPreviews, analyzerapi.AccessPreviewSummary{Id: &p.Value.ID, AnalyzerArn: new(a.arn()), CreatedAt: model.ISO(p.Value.Created),
+				Status: new(analyzerapi.AccessPreviewStatusCompleted)})
+		}
+		return err
+	})
+	return out, err
+}
+
+// ListAccessPreviewFindings tells what a preview changes: access that is new, access that is
+// changed, and access that stays.
+func (s *Service) ListAccessPreviewFindings(ctx context.Context, call *iam.Call, in *analyzerapi.ListAccessPreviewFindingsRequest) (*analyzerapi.ListAccessPreviewFindingsResponse, error) {
+	a, p, err := s.preview(ctx, call, "ListAccessPreviewFindings", *in.AnalyzerArn, *in.AccessPreviewId)
+	if err != nil {
+		return nil, err
+	}
+	all := []analyzerapi.AccessPreviewFinding{}
+	for _, key := range slices.Sorted(maps.Keys(p.Keys)) {
+		some, err := s.compared(ctx, a, p, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range some {
+			ok, err := f.finding.satisfies(in.Filter)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				all = append(all, f.wire(p))
+			}
+		}
+	}
+	part, next, err := page(all, in.NextToken, in.MaxResults, 100)
+	return &analyzerapi.ListAccessPreviewFindingsResponse{Findings: part, NextToken: next}, err
+}
+
+// A compared finding is one of a preview beside the one there is now, if there is one.
+type compared struct {
+	finding
+	change, existing string
+}
+
+func (s *Service) compared(ctx context.Context, a *analyzer, p *preview, key string) (out []compared, err error) {
+	proposal := p.Keys[key]
+	after, err := s.world.External(ctx, key, a.organization(), &proposal)
+	if err == nil {
+		var before []inquire.External
+		before, err = s.world.External(ctx, key, a.organization(), nil)
+		if errors.Is(err, inquire.ErrQuestion) { // a key that is to be made
+			before, err = nil, nil
+		}
+		old := collected(a.arn(), key, before)
+		for _, f := range collected(a.arn(), key, after) {
+			c := compared{f, analyzerapi.FindingChangeTypeNew, ""}
+			if i := slices.IndexFunc(old, func(o finding) bool { return o.id == f.id }); i >= 0 {
+				c.existing, c.change = old[i].id, analyzerapi.FindingChangeTypeUnchanged
+				if !slices.Equal(old[i].Actions, f.Actions) || old[i].Public != f.Public {
+					c.change = analyzerapi.FindingChangeTypeChanged
+				}
+			}
+			out = append(out, c)
+		}
+		for _, o := range old { // access that ends
+			if !slices.ContainsFunc(out, func(c compared) bool { return c.id == o.id }) {
+				o.Actions = nil
+				out = append(out, compared{o, analyzerapi.FindingChangeTypeChanged, o.id})
+			}
+		}
+	}
+	if errors.Is(err, inquire.ErrQuestion) {
+		err = analyzerapi.ResourceNotFoundException("The key " + key + " does not exist, and no policy is proposed for it.")
+	}
+	return out, err
+}
+
+func (c *compared) wire(p *preview) analyzerapi.AccessPreviewFinding {
+	out := analyzerapi.AccessPreviewFinding{Id: &c.id, Principal: map[string]string{c.Kind: c.Principal}, Action: c.Actions, Condition: c.Conditions, Resource: &c.key, IsPublic: &c.Public,
+		ResourceType: new(analyzerapi.ResourceTypeAwsKmsKey), CreatedAt: model.ISO(p.Created), ChangeType: &c.change, Status: new(analyzerapi.FindingStatusActive),
+		ResourceOwnerAccount: new(accountOfKey(c.key)), Sources: c.sources()}
+	if c.existing != "" {
+		out.ExistingFindingId, out.ExistingFindingStatus = &c.existing, new(analyzerapi.FindingStatusActive)
+		if c.Actions == nil {
+			out.Status = new(analyzerapi.FindingStatusResolved)
+		}
+	}
+	return out
+}
