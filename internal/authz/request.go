@@ -84,10 +84,19 @@ type Request struct {
 	Referer          string
 	SecureTransport  bool
 	ServiceCondition policy.Context // the service's own keys; may be nil
+
+	// Given answers keys in place of the request, for simulations; it reports false for those
+	// that the request is to answer. Nil for requests that are made.
+	Given func(policy.ConditionKey) (v policy.Value, given bool)
 }
 
 // Lookup answers a condition key (condition-keys.md §3).
 func (r *Request) Lookup(key policy.ConditionKey) policy.Value {
+	if r.Given != nil {
+		if v, given := r.Given(key); given {
+			return v
+		}
+	}
 	if v, ok := r.ofCaller(key); ok {
 		return v
 	}

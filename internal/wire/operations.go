@@ -117,6 +117,10 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 
 func iamOperations(s *iam.Service) map[string]*operation {
 	return map[string]*operation{
+		"GetContextKeysForCustomPolicy":           reads(s.GetContextKeysForCustomPolicy),
+		"GetContextKeysForPrincipalPolicy":        reads(s.GetContextKeysForPrincipalPolicy),
+		"SimulateCustomPolicy":                    reads(s.SimulateCustomPolicy),
+		"SimulatePrincipalPolicy":                 reads(s.SimulatePrincipalPolicy),
 		"AddClientIDToOpenIDConnectProvider":      changes(s.AddClientIDToOpenIDConnectProvider),
 		"AddUserToGroup":                          changes(s.AddUserToGroup),
 		"AttachGroupPolicy":                       changes(s.AttachGroupPolicy),
