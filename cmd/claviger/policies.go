@@ -15,6 +15,8 @@ import (
 	"github.com/claviger/claviger/internal/analyze"
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/findings"
+	"github.com/claviger/claviger/internal/foreign"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/policy"
 )
 
@@ -32,13 +34,14 @@ type policyCommand struct {
 	key, account, region, output string
 	stdout                       io.Writer
 	flags                        *flag.FlagSet
+	kind, reading                string // of policies to compare
 	names                        []string
 	docs                         []*policy.Document
 	policies                     []*policy.Policy
 }
 
 // policyCommandOf makes a command that takes n policies and then answers ask.
-func policyCommandOf(name string, n int, flags func(*flag.FlagSet), ask func(*policyCommand) error) func(context.Context, []string, io.Writer, io.Writer) error {
+func policyCommandOf(name string, n int, flags func(*policyCommand), ask func(*policyCommand) error) func(context.Context, []string, io.Writer, io.Writer) error {
 	return func(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		c := &policyCommand{stdout: stdout, flags: newFlags(name, stderr)}
 		c.flags.StringVar(&c.key, "key", "", "ARN of the KMS key (default one that the policies name, or else some key of the account)")
@@ -46,7 +49,7 @@ func policyCommandOf(name string, n int, flags func(*flag.FlagSet), ask func(*po
 		c.flags.StringVar(&c.region, "region", "", "Region of the key (default the one that the policies name)")
 		c.flags.StringVar(&c.output, "output", "text", "text or json")
 		if flags != nil {
-			flags(c.flags)
+			flags(c)
 		}
 		err := c.read(args, n)
 		if err == nil {
@@ -80,15 +83,30 @@ func (c *policyCommand) read(args []string, n int) error {
 		if err != nil {
 			return err
 		}
+		if c.kind == "grants" {
+			if text, err = grantsAsPolicy(text); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		kind, known := policyKinds[cmp.Or(c.kind, "key")]
+		if !known {
+			return errors.New("--type is key, identity, scp, rcp or grants")
+		}
 		doc, err := policy.Parse(text)
-		if err == nil {
-			err = policy.Validate(doc, policy.Key)
+		if err == nil && c.kind != "grants" {
+			err = policy.Validate(doc, kind)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		c.docs = append(c.docs, doc)
-		c.policies = append(c.policies, policy.Compile(doc, policy.Key, name))
+		if kind == policy.RCP { // beside the one that allows everything
+			doc.Statements = append(doc.Statements, iam.FullAccess(iam.RCPType).Document().Statements...)
+		}
+		c.policies = append(c.policies, policy.Compile(doc, kind, name))
+	}
+	if c.byText() {
+		return nil
 	}
 	return c.findKey()
 }
@@ -218,15 +236,68 @@ func show(a analyze.Answer, p, before *policy.Policy) answered {
 				s.Before = why + ": " + place(refused.By.Ref, before)
 			}
 		}
-		same := fmt.Sprint(s.Actions, s.Given, s.By, s.Before)
-		if first := known[same]; first != nil {
-			first.Also = append(first.Also, s.Caller)
-			continue
-		}
-		known[same] = s
-		out.Witnesses = append(out.Witnesses, s)
+		out.alike(known, s)
 	}
 	return out
+}
+
+// policyKinds are those of policies, by what --type calls them.
+var policyKinds = map[string]policy.Kind{"key": policy.Key, "grants": policy.Key, "identity": policy.Identity, "scp": policy.SCP, "rcp": policy.RCP}
+
+// byText reports whether policies are read by what they say alone, about any key.
+func (c *policyCommand) byText() bool {
+	return c.kind != "" && c.kind != "key" || c.reading == "document"
+}
+
+func diffFlags(c *policyCommand) {
+	c.flags.StringVar(&c.kind, "type", "key", "key, identity, scp, rcp, or grants: what aws kms list-grants prints")
+	c.flags.StringVar(&c.reading, "reading", "kms", "of key policies: kms, where naming an account delegates to it, or document, where it means everybody in it")
+}
+
+// grantsAsPolicy makes a key policy of grants that allows the same.
+func grantsAsPolicy(text []byte) ([]byte, error) {
+	grants, err := foreign.ReadGrants(text)
+	if err != nil {
+		return nil, err
+	}
+	doc := &policy.Document{Version: "2008-10-17", Statements: []policy.Statement{}}
+	for _, g := range grants {
+		for _, s := range policy.Grant(g).Document.Statements {
+			s.HasSid, s.Sid, s.HasCondition = true, g.Name, len(s.Conditions) > 0
+			doc.Statements = append(doc.Statements, s)
+		}
+	}
+	return []byte(doc.String()), nil
+}
+
+// showByText is show for policies that are read by what they say alone.
+func showByText(a analyze.Answer, p, before *policy.Policy) answered {
+	out := answered{Verdict: a.Verdict.String(), Doubts: a.Doubts}
+	known := map[string]*shownWitness{}
+	for _, w := range a.Witnesses {
+		r := &policy.Request{Action: w.Action, Resource: w.Request.Resource, Who: &w.Request.Caller.Principal, Context: w.Request}
+		now, was := p.Match(r, nil), before.Match(r, nil)
+		s := &shownWitness{Caller: w.Request.Caller.Shown(), Account: w.Request.Caller.Account, Given: append([]string{"on " + w.Request.Resource}, w.Given...), By: place(now.Allowed(), p), Before: "nothing allows it"}
+		if was.Deny != 0 {
+			s.Before = place(was.Deny, before) + " denies it"
+		}
+		for _, action := range w.Alike {
+			s.Actions = append(s.Actions, action.String())
+		}
+		out.alike(known, s)
+	}
+	return out
+}
+
+// alike adds a witness, or its caller to one that differs in the caller alone.
+func (a *answered) alike(known map[string]*shownWitness, s *shownWitness) {
+	same := fmt.Sprint(s.Actions, s.Given, s.By, s.Before)
+	if first := known[same]; first != nil {
+		first.Also = append(first.Also, s.Caller)
+		return
+	}
+	known[same] = s
+	a.Witnesses = append(a.Witnesses, s)
 }
 
 // place is where a statement is.
@@ -276,11 +347,17 @@ func (c *policyCommand) print(a answered, titles map[analyze.Verdict]string, v a
 
 func policyDiff(c *policyCommand) error {
 	old, new := c.policies[0], c.policies[1]
-	more, err := analyze.NewAccess(analyze.Key(c.key), old, new)
+	ask, show := func(old, new *policy.Policy) (analyze.Answer, error) {
+		return analyze.NewAccess(analyze.Key(c.key), old, new)
+	}, show
+	if c.byText() {
+		ask, show = analyze.NewAccessByText, showByText
+	}
+	more, err := ask(old, new)
 	if err != nil {
 		return err
 	}
-	less, err := analyze.NewAccess(analyze.Key(c.key), new, old)
+	less, err := ask(new, old)
 	if err != nil {
 		return err
 	}
@@ -315,9 +392,9 @@ func policyPublic(c *policyCommand) error {
 // policyNever asks whether actions are never allowed.
 func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
 	var actions fileList
-	return policyCommandOf("policy never", 1, func(f *flag.FlagSet) {
+	return policyCommandOf("policy never", 1, func(c *policyCommand) {
 		actions = nil
-		f.Var(&actions, "action", "action that nobody may do, as kms:Decrypt or kms:*; may be repeated")
+		c.flags.Var(&actions, "action", "action that nobody may do, as kms:Decrypt or kms:*; may be repeated")
 	}, func(c *policyCommand) error {
 		if len(actions) == 0 {
 			return errors.New("policy never needs --action")
@@ -344,7 +421,7 @@ func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
 // policyWho lists who may do something.
 func policyWho() func(context.Context, []string, io.Writer, io.Writer) error {
 	var action string
-	return policyCommandOf("policy who", 1, func(f *flag.FlagSet) { f.StringVar(&action, "action", "kms:Decrypt", "the action") }, func(c *policyCommand) error {
+	return policyCommandOf("policy who", 1, func(c *policyCommand) { c.flags.StringVar(&action, "action", "kms:Decrypt", "the action") }, func(c *policyCommand) error {
 		rows, err := c.who(action)
 		if err == nil && len(rows) == 0 && c.output != "json" {
 			fmt.Fprintln(c.stdout, "nobody")
@@ -449,7 +526,9 @@ func policyValidate(_ context.Context, args []string, stdout, stderr io.Writer) 
 			}
 			found := findings.Validate(string(text), k)
 			all = append(all, file{name, found})
-			bad = bad || slices.ContainsFunc(found, func(x findings.Finding) bool { return x.Severity == findings.Error || x.Severity == findings.SecurityWarning })
+			bad = bad || slices.ContainsFunc(found, func(x findings.Finding) bool {
+				return x.Severity == findings.Error || x.Severity == findings.SecurityWarning
+			})
 		}
 		if *output == "json" {
 			err = writeJSON(stdout, all)

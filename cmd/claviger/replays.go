@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/foreign"
 	"github.com/claviger/claviger/internal/inquire"
 	"github.com/claviger/claviger/internal/server"
 )
@@ -175,6 +180,64 @@ func policySuggest(ctx context.Context, args []string, stdout, stderr io.Writer)
 				err = exitStatus(1)
 			}
 			return err
+		})
+	}())
+}
+
+// policyPreview tells what a proposal would let in from outside.
+func policyPreview(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	q := newInquiry("policy preview", stdout, stderr)
+	key := q.flags.String("key", "", "ARN of the key")
+	file := q.flags.String("policy", "", "file with the proposed key policy (default the key's)")
+	grants := q.flags.String("grants", "", "file with the proposed grants, all of them, as aws kms list-grants prints (default none with a proposed policy)")
+	organization := q.flags.Bool("organization", false, "the organization is inside, and not the key's account alone")
+	return inquired(stderr, func() error {
+		if _, err := q.parse(args, 0); err != nil {
+			return err
+		}
+		if *key == "" || *file == "" && *grants == "" {
+			return errors.New("policy preview needs --key, and --policy or --grants")
+		}
+		var proposal inquire.Proposal
+		if *file != "" {
+			t, err := readText(*file)
+			if err != nil {
+				return err
+			}
+			proposal.Policy = &t
+		}
+		if *grants != "" {
+			text, err := os.ReadFile(*grants)
+			if err == nil {
+				proposal.Grants, err = foreign.ReadGrants(text)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", *grants, err)
+			}
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error {
+			found, err := w.Preview(ctx, *key, *organization, proposal)
+			if err != nil || q.output == "json" {
+				return errors.Join(err, q.json(err, found))
+			}
+			more := false
+			for _, x := range found {
+				more = more || x.Change == inquire.NewAccess || x.Change == inquire.ChangedAccess
+				fmt.Fprintf(stdout, "%s: %s: %s\n", x.Change, x.Principal, strings.Join(x.Actions, ", "))
+				for _, k := range slices.Sorted(maps.Keys(x.Conditions)) {
+					fmt.Fprintf(stdout, "  if %s is %s\n", k, x.Conditions[k])
+				}
+				if x.Public {
+					fmt.Fprintln(stdout, "  public")
+				}
+			}
+			if len(found) == 0 {
+				fmt.Fprintln(stdout, "Nobody from outside, now or then.")
+			}
+			if more {
+				return exitStatus(1)
+			}
+			return nil
 		})
 	}())
 }

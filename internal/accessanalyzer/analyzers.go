@@ -216,25 +216,12 @@ func (s *Service) findings(ctx context.Context, a *analyzer) (out []finding, err
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, collected(a.arn(), key, found)...)
+		for _, x := range inquire.Merged(found) {
+			out = append(out, finding{idOf(a.arn(), key, x), key, x})
+		}
 	}
 	slices.SortFunc(out, func(a, b finding) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.id, b.id)) })
 	return out, nil
-}
-
-// collected are findings of which those with one id are one.
-func collected(analyzer, key string, found []inquire.External) (out []finding) {
-	for _, x := range found {
-		id := idOf(analyzer, key, x)
-		if i := slices.IndexFunc(out, func(f finding) bool { return f.id == id }); i >= 0 {
-			actions := append(out[i].Actions, x.Actions...)
-			slices.Sort(actions)
-			out[i].Actions, out[i].Public = slices.Compact(actions), out[i].Public || x.Public
-			continue
-		}
-		out = append(out, finding{id, key, x})
-	}
-	return out
 }
 
 // selected are the findings of an analyzer that satisfy a filter.

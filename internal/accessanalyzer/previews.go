@@ -149,51 +149,33 @@ func (s *Service) ListAccessPreviewFindings(ctx context.Context, call *iam.Call,
 // A compared finding is one of a preview beside the one there is now, if there is one.
 type compared struct {
 	finding
-	change, existing string
+	change inquire.AccessChange
 }
 
 func (s *Service) compared(ctx context.Context, a *analyzer, p *preview, key string) (out []compared, err error) {
-	proposal := p.Keys[key]
-	after, err := s.world.External(ctx, key, a.organization(), &proposal)
-	if err == nil {
-		var before []inquire.External
-		before, err = s.world.External(ctx, key, a.organization(), nil)
-		if errors.Is(err, inquire.ErrQuestion) { // a key that is to be made
-			before, err = nil, nil
-		}
-		old := collected(a.arn(), key, before)
-		for _, f := range collected(a.arn(), key, after) {
-			c := compared{f, analyzerapi.FindingChangeTypeNew, ""}
-			if i := slices.IndexFunc(old, func(o finding) bool { return o.id == f.id }); i >= 0 {
-				c.existing, c.change = old[i].id, analyzerapi.FindingChangeTypeUnchanged
-				if !slices.Equal(old[i].Actions, f.Actions) || old[i].Public != f.Public {
-					c.change = analyzerapi.FindingChangeTypeChanged
-				}
-			}
-			out = append(out, c)
-		}
-		for _, o := range old { // access that ends
-			if !slices.ContainsFunc(out, func(c compared) bool { return c.id == o.id }) {
-				o.Actions = nil
-				out = append(out, compared{o, analyzerapi.FindingChangeTypeChanged, o.id})
-			}
-		}
-	}
+	found, err := s.world.Preview(ctx, key, a.organization(), p.Keys[key])
 	if errors.Is(err, inquire.ErrQuestion) {
-		err = analyzerapi.ResourceNotFoundException("The key " + key + " does not exist, and no policy is proposed for it.")
+		return nil, analyzerapi.ResourceNotFoundException("The key " + key + " does not exist, and no policy is proposed for it.")
+	}
+	for _, x := range found {
+		out = append(out, compared{finding{idOf(a.arn(), key, x.External), key, x.External}, x.Change})
 	}
 	return out, err
 }
 
+// changes are how the API calls them; access that ends is changed, and resolved.
+var changes = map[inquire.AccessChange]string{inquire.NewAccess: analyzerapi.FindingChangeTypeNew, inquire.ChangedAccess: analyzerapi.FindingChangeTypeChanged,
+	inquire.UnchangedAccess: analyzerapi.FindingChangeTypeUnchanged, inquire.EndedAccess: analyzerapi.FindingChangeTypeChanged}
+
 func (c *compared) wire(p *preview) analyzerapi.AccessPreviewFinding {
 	out := analyzerapi.AccessPreviewFinding{Id: &c.id, Principal: map[string]string{c.Kind: c.Principal}, Action: c.Actions, Condition: c.Conditions, Resource: &c.key, IsPublic: &c.Public,
-		ResourceType: new(analyzerapi.ResourceTypeAwsKmsKey), CreatedAt: model.ISO(p.Created), ChangeType: &c.change, Status: new(analyzerapi.FindingStatusActive),
+		ResourceType: new(analyzerapi.ResourceTypeAwsKmsKey), CreatedAt: model.ISO(p.Created), ChangeType: new(changes[c.change]), Status: new(analyzerapi.FindingStatusActive),
 		ResourceOwnerAccount: new(accountOfKey(c.key)), Sources: c.sources()}
-	if c.existing != "" {
-		out.ExistingFindingId, out.ExistingFindingStatus = &c.existing, new(analyzerapi.FindingStatusActive)
-		if c.Actions == nil {
-			out.Status = new(analyzerapi.FindingStatusResolved)
-		}
+	if c.change != inquire.NewAccess {
+		out.ExistingFindingId, out.ExistingFindingStatus = &c.id, new(analyzerapi.FindingStatusActive)
+	}
+	if c.change == inquire.EndedAccess {
+		out.Action, out.Status = nil, new(analyzerapi.FindingStatusResolved)
 	}
 	return out
 }

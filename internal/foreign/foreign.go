@@ -259,18 +259,44 @@ type piece struct {
 			PrimaryKey         struct{ Region string }
 		}
 	}
-	Aliases []struct{ AliasName, TargetKeyID string }
-	Tags    []struct{ TagKey, TagValue string }
-	Grants  []struct {
-		KeyID, GrantID, Name, GranteePrincipal, RetiringPrincipal, IssuingAccount string
-		GranteeServicePrincipal, RetiringServicePrincipal                         string
-		Operations                                                                []string
-		Constraints                                                               struct {
-			EncryptionContextEquals, EncryptionContextSubset map[string]string
-			SourceArn                                        string
-		}
-	}
+	Aliases   []struct{ AliasName, TargetKeyID string }
+	Tags      []struct{ TagKey, TagValue string }
+	Grants    []grant
 	Statement jsontext.Value
+}
+
+// A grant is one of list-grants.
+type grant struct {
+	KeyID, GrantID, Name, GranteePrincipal, RetiringPrincipal, IssuingAccount string
+	GranteeServicePrincipal, RetiringServicePrincipal                         string
+	Operations                                                                []string
+	Constraints                                                               struct {
+		EncryptionContextEquals, EncryptionContextSubset map[string]string
+		SourceArn                                        string
+	}
+}
+
+func (g *grant) terms() policy.GrantTerms {
+	return policy.GrantTerms{Grantee: g.GranteePrincipal + g.GranteeServicePrincipal, Operations: g.Operations,
+		Equals: g.Constraints.EncryptionContextEquals, Subset: g.Constraints.EncryptionContextSubset, SourceArn: g.Constraints.SourceArn}
+}
+
+// ReadGrants reads the terms of what aws kms list-grants printed; their names are the grants'
+// ids.
+func ReadGrants(text []byte) (out []policy.GrantTerms, err error) {
+	var in piece
+	if err := json.Unmarshal(text, &in, json.MatchCaseInsensitiveNames(true)); err != nil {
+		return nil, err
+	}
+	if in.Grants == nil {
+		return nil, errors.New("that is not what aws kms list-grants prints")
+	}
+	for _, g := range in.Grants {
+		terms := g.terms()
+		terms.Name = g.GrantID
+		out = append(out, terms)
+	}
+	return out, nil
 }
 
 // Keys reads what aws kms printed: for each key get-key-policy, and as far as they are there
@@ -313,9 +339,7 @@ func (l *Loader) keyFile(dir, path string) error {
 	switch id := keyID.FindString(name); {
 	case in.Grants != nil:
 		for _, g := range in.Grants {
-			l.grant(path, g.KeyID, &kms.Grant{ID: g.GrantID, Name: g.Name, Issuer: accountOf(g.IssuingAccount), Retiring: g.RetiringPrincipal + g.RetiringServicePrincipal,
-				Terms: policy.GrantTerms{Grantee: g.GranteePrincipal + g.GranteeServicePrincipal, Operations: g.Operations,
-					Equals: g.Constraints.EncryptionContextEquals, Subset: g.Constraints.EncryptionContextSubset, SourceArn: g.Constraints.SourceArn}})
+			l.grant(path, g.KeyID, &kms.Grant{ID: g.GrantID, Name: g.Name, Issuer: accountOf(g.IssuingAccount), Retiring: g.RetiringPrincipal + g.RetiringServicePrincipal, Terms: g.terms()})
 		}
 	case in.Aliases != nil:
 		for _, a := range in.Aliases {

@@ -83,6 +83,9 @@ func (p *OrganizationPolicy) ARN(management string) string {
 	return "arn:" + Partition + ":organizations::" + management + ":policy/" + p.Organization + "/" + kind + "/" + p.ID
 }
 
+// Document is what the policy says.
+func (p *OrganizationPolicy) Document() *policy.Document { return p.compiled.Document }
+
 func (p *OrganizationPolicy) prepare() error {
 	doc, err := policy.Parse([]byte(p.Content))
 	if err != nil {

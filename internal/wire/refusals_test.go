@@ -354,7 +354,7 @@ func TestQueryFaults(t *testing.T) {
 		{"unknown key", credentials{"AKIAX", "x", ""}, "iam", []string{"Action", "ListUsers"}, 403, "InvalidClientTokenId", "The security token included in the request is invalid."},
 		{"no action", root, "iam", []string{"X", "y"}, 400, "MissingAction", ""},
 		{"unknown action", root, "iam", []string{"Action", "Nothing"}, 400, "InvalidAction", "Could not find operation Nothing for version 2010-05-08"},
-		{"an action there is not yet", root, "iam", []string{"Action", "GenerateCredentialReport"}, 400, "UnsupportedOperationException", "GenerateCredentialReport is not supported."},
+		{"an action there is not yet", root, "iam", []string{"Action", "GetAccessKeyLastUsed"}, 400, "UnsupportedOperationException", "GetAccessKeyLastUsed is not supported."},
 		{"another version", root, "iam", []string{"Action", "ListUsers", "Version", "2000-01-01"}, 400, "InvalidAction", ""},
 		{"no such user", root, "iam", []string{"Action", "GetUser", "UserName", "bob"}, 404, "NoSuchEntity", "The user with name bob cannot be found."},
 		{"user that exists", root, "iam", []string{"Action", "CreateUser", "UserName", "ALICE"}, 409, "EntityAlreadyExists", "User with name ALICE already exists."},
