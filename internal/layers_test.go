@@ -14,6 +14,7 @@ const module = "github.com/claviger/claviger/"
 // may import everything.
 var arrows = map[string]string{
 	"internal/accessanalyzer":    "analyze arn findings iam inquire kms model model/analyzerapi policy store",
+	"internal/advisor":           "analyze arn audit iam inquire model policy store",
 	"internal/analyze":           "arn authz policy",
 	"internal/arn":               "",
 	"internal/attest":            "",
@@ -48,7 +49,7 @@ var arrows = map[string]string{
 	"internal/store":             "material",
 	"internal/store/bolt":        "store durable harden",
 	"internal/sts":               "arn audit authz iam model model/stsapi oidc policy store",
-	"internal/wire":              "accessanalyzer arn audit front iam inquire kms model model/analyzerapi model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org policy ship sigv4 store sts tagging trail",
+	"internal/wire":              "accessanalyzer advisor arn audit front iam inquire kms model model/analyzerapi model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org policy ship sigv4 store sts tagging trail",
 	"internal/model/tagapi":      "model",
 	"internal/tagging":           "iam kms model model/tagapi policy",
 	"internal/throttle":          "",

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/claviger/claviger/internal/advisor"
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
@@ -19,6 +23,7 @@ import (
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/sigv4"
 	"github.com/claviger/claviger/internal/store"
 )
 
@@ -27,6 +32,7 @@ import (
 type inquiry struct {
 	dir            dataDir
 	world, output  string
+	endpoint       string
 	stdout, stderr io.Writer
 	flags          *flag.FlagSet
 }
@@ -35,6 +41,7 @@ func newInquiry(name string, stdout, stderr io.Writer) *inquiry {
 	q := &inquiry{stdout: stdout, stderr: stderr, flags: newFlags(name, stderr)}
 	q.dir.register(q.flags)
 	q.flags.StringVar(&q.world, "world", "", "an export to ask about, in place of a data directory")
+	q.flags.StringVar(&q.endpoint, "endpoint", "", "URL of a running server to ask by its API (explain, who and what)")
 	q.flags.StringVar(&q.output, "output", "text", "text or json")
 	return q
 }
@@ -264,6 +271,13 @@ func explain(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		if err != nil {
 			return err
 		}
+		if len(words) == 1 && q.endpoint != "" {
+			var out inquire.Recorded
+			if err := q.remote(ctx, "ExplainRequest", advisor.ExplainRequestInput{RequestID: words[0]}, &out); err != nil {
+				return err
+			}
+			return q.printRecorded(&out)
+		}
 		if len(words) == 1 {
 			return q.explainRecorded(ctx, words[0])
 		}
@@ -273,22 +287,66 @@ func explain(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		if err := c.read(); err != nil {
 			return err
 		}
+		if q.endpoint != "" {
+			var e inquire.Explanation
+			if err := q.remote(ctx, "Explain", c.asked, &e); err != nil {
+				return err
+			}
+			return q.printExplained(&e)
+		}
 		return q.ask(ctx, c.inhabit, func(w *inquire.World) error {
 			e, err := w.Explain(ctx, c.asked)
 			if err != nil {
 				return err
 			}
-			if q.output == "json" {
-				err = writeJSON(stdout, e)
-			} else {
-				printExplanation(stdout, e)
-			}
-			if err == nil && !e.Allowed {
-				err = exitStatus(1)
-			}
-			return err
+			return q.printExplained(e)
 		})
 	}())
+}
+
+func (q *inquiry) printExplained(e *inquire.Explanation) (err error) {
+	if q.output == "json" {
+		err = writeJSON(q.stdout, e)
+	} else {
+		printExplanation(q.stdout, e)
+	}
+	if err == nil && !e.Allowed {
+		err = exitStatus(1)
+	}
+	return err
+}
+
+// remote asks a server by its API, with the credentials of the environment: AWS_ACCESS_KEY_ID
+// and the like, or else those of development mode.
+func (q *inquiry) remote(ctx context.Context, operation string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(q.endpoint, "/")+"/", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", advisor.TargetPrefix+"."+operation)
+	sigv4.Sign(r, body, cmp.Or(os.Getenv("AWS_ACCESS_KEY_ID"), "test"), cmp.Or(os.Getenv("AWS_SECRET_ACCESS_KEY"), "test"), os.Getenv("AWS_SESSION_TOKEN"),
+		cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), "claviger", time.Now())
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusOK {
+		return json.UnmarshalRead(answer.Body, out)
+	}
+	var fault struct {
+		Type    string `json:"__type"`
+		Message string `json:"message"`
+	}
+	if err := json.UnmarshalRead(io.LimitReader(answer.Body, 1<<20), &fault); err != nil {
+		return fmt.Errorf("%s: %s", q.endpoint, answer.Status)
+	}
+	return fmt.Errorf("%s: %s: %s", q.endpoint, fault.Type, fault.Message)
 }
 
 // who lists who may do something with a key.
@@ -308,8 +366,7 @@ func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return errors.New("who needs a key and an action, as: claviger who KEY Decrypt")
 		}
 		asked.Key, asked.Action, asked.Given = words[0], words[1], given
-		return q.ask(ctx, nil, func(w *inquire.World) error {
-			rows, err := w.Who(ctx, asked)
+		print := func(rows []inquire.Row, err error) error {
 			if err != nil || q.output == "json" {
 				return errors.Join(err, q.json(err, rows))
 			}
@@ -325,7 +382,13 @@ func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 				fmt.Fprintln(stdout, "nobody")
 			}
 			return nil
-		})
+		}
+		if q.endpoint != "" {
+			var out advisor.WhoOutput
+			err := q.remote(ctx, "Who", asked, &out)
+			return print(out.Rows, err)
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error { return print(w.Who(ctx, asked)) })
 	}())
 }
 
@@ -343,8 +406,7 @@ func what(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if len(words) < 1 {
 			return errors.New("what needs a principal, as: claviger what arn:aws:iam::111122223333:role/app")
 		}
-		return q.ask(ctx, nil, func(w *inquire.World) error {
-			rights, err := w.What(ctx, words[0], *key, given)
+		print := func(rights []inquire.Right, err error) error {
 			if err != nil || q.output == "json" {
 				return errors.Join(err, q.json(err, rights))
 			}
@@ -356,7 +418,13 @@ func what(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 				fmt.Fprintln(stdout, "nothing")
 			}
 			return nil
-		})
+		}
+		if q.endpoint != "" {
+			var out advisor.WhatOutput
+			err := q.remote(ctx, "What", advisor.WhatInput{As: words[0], Key: *key, Given: given}, &out)
+			return print(out.Rights, err)
+		}
+		return q.ask(ctx, nil, func(w *inquire.World) error { return print(w.What(ctx, words[0], *key, given)) })
 	}())
 }
 
@@ -373,18 +441,6 @@ func printWay(w io.Writer, by string, conditions []string) {
 	for _, condition := range conditions {
 		fmt.Fprintln(w, "  if", condition)
 	}
-}
-
-// A recorded is the explanation of a request that is on record.
-type recorded struct {
-	RequestID   string
-	Time        time.Time
-	EventName   string
-	ErrorCode   string           `json:",omitzero"`
-	Decisions   []audit.Decision // as they were made
-	Now         []*inquire.Explanation
-	NotNow      []string `json:",omitzero"` // why one cannot be explained by the policies of now
-	Differently bool     `json:",omitzero"` // it would be decided otherwise now
 }
 
 // explainRecorded explains a request by its id.
@@ -406,34 +462,26 @@ func (q *inquiry) explainRecorded(ctx context.Context, id string) error {
 	if found == nil {
 		return fmt.Errorf("the audit log has no request %s", id)
 	}
-	out := recorded{RequestID: id, Time: found.EventTime, EventName: found.EventName, ErrorCode: found.ErrorCode, Decisions: found.Claviger.Decisions}
-	cases, _ := inquire.Cases(found)
+	var out *inquire.Recorded
 	err = q.ask(ctx, nil, func(w *inquire.World) error {
-		for i, c := range cases {
-			e, err := w.Explain(ctx, c)
-			if errors.Is(err, inquire.ErrQuestion) {
-				out.NotNow = append(out.NotNow, err.Error())
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			out.Now = append(out.Now, e)
-			out.Differently = out.Differently || i < len(out.Decisions) && e.Outcome != out.Decisions[i].Outcome
-		}
-		return nil
+		out, err = w.Recorded(ctx, found)
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	return q.printRecorded(out)
+}
+
+func (q *inquiry) printRecorded(out *inquire.Recorded) error {
 	if q.output == "json" {
 		return writeJSON(q.stdout, out)
 	}
-	fmt.Fprintf(q.stdout, "%s %s at %s %s\n", id, out.EventName, out.Time.Format(time.RFC3339), cmp.Or(out.ErrorCode, "succeeded"))
+	fmt.Fprintf(q.stdout, "%s %s at %s %s\n", out.RequestID, out.EventName, out.Time.Format(time.RFC3339), cmp.Or(out.ErrorCode, "succeeded"))
 	for _, d := range out.Decisions {
 		fmt.Fprintf(q.stdout, "  decided then: %s on %s: %s\n", d.Action, d.Resource, decided(d))
 	}
-	if len(cases) == 0 {
+	if out.Now == nil && out.NotNow == nil {
 		fmt.Fprintln(q.stdout, "Only requests to KMS are explained further.")
 	}
 	if out.Differently {

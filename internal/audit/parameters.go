@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Parameters turns a request into requestParameters: members in CloudTrail's
@@ -49,6 +50,9 @@ func membersOf(t reflect.Type) []member {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
 		out = append(out, member{i, strings.ToLower(name[:1]) + name[1:]})
 	}
 	members.Store(t, out)
@@ -87,7 +91,7 @@ func writeValue(w *line, v reflect.Value) {
 	switch {
 	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isTime(v.Type().Elem()):
 		writeStruct(w, v.Elem())
-	case v.Kind() == reflect.Struct:
+	case v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[time.Time]():
 		writeStruct(w, v)
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
 		w.b = append(w.b, '[')

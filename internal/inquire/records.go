@@ -1,7 +1,9 @@
 package inquire
 
 import (
+	"context"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -235,4 +237,40 @@ func moment(v any) any {
 		return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
 	}
 	return v
+}
+
+// A Recorded is the explanation of a request that is on record.
+type Recorded struct {
+	RequestID   string
+	Time        time.Time
+	EventName   string
+	ErrorCode   string           `json:",omitzero"`
+	Decisions   []audit.Decision // as they were made
+	Now         []*Explanation   // by the policies of now; none for requests of other services
+	NotNow      []string         `json:",omitzero"` // why one cannot be explained by them
+	Differently bool             `json:",omitzero"` // it would be decided otherwise now
+}
+
+// Recorded explains a request that is on record.
+func (w *World) Recorded(ctx context.Context, r *audit.Record) (*Recorded, error) {
+	out := &Recorded{RequestID: r.RequestID, Time: r.EventTime, EventName: r.EventName, ErrorCode: r.ErrorCode, Decisions: r.Claviger.Decisions}
+	cases, _ := Cases(r)
+	was := map[string]string{}
+	for _, d := range r.Claviger.Decisions {
+		was[d.Action+" "+d.Resource] = d.Outcome
+	}
+	for _, c := range cases {
+		e, err := w.Explain(ctx, c)
+		if errors.Is(err, ErrQuestion) {
+			out.NotNow = append(out.NotNow, err.Error())
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out.Now = append(out.Now, e)
+		before, known := was[e.Action+" "+e.Resource]
+		out.Differently = out.Differently || known && before != e.Outcome
+	}
+	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/claviger/claviger/internal/accessanalyzer"
+	"github.com/claviger/claviger/internal/advisor"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
@@ -284,5 +285,14 @@ func analyzerOperations(s *accessanalyzer.Service) map[string]*operation {
 		"ListFindings":              reads(s.ListFindings),
 		"ListFindingsV2":            reads(s.ListFindingsV2),
 		"ValidatePolicy":            reads(s.ValidatePolicy),
+	}
+}
+
+func advisorOperations(s *advisor.Service) map[string]*operation {
+	return map[string]*operation{
+		"Explain":        reads(s.Explain),
+		"ExplainRequest": reads(s.ExplainRequest),
+		"What":           reads(s.What),
+		"Who":            reads(s.Who),
 	}
 }

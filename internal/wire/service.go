@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/claviger/claviger/internal/accessanalyzer"
+	"github.com/claviger/claviger/internal/advisor"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/inquire"
 	"github.com/claviger/claviger/internal/kms"
@@ -60,6 +61,7 @@ func services(c Config) []*service {
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
 		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(trail.New(c.DB, c.Log))},
+		{name: "claviger", protocol: jsonProtocol, targetPrefix: advisor.TargetPrefix, internal: "InternalFailure", known: advisor.Operations, operations: advisorOperations(advisor.New(&inquire.World{DB: c.DB, KMS: c.KMS}, c.Log))},
 		{name: "access-analyzer", regional: true, protocol: restProtocol, routes: analyzerapi.Routes, internal: "InternalServerException", known: analyzerapi.Operations, operations: analyzerOperations(accessanalyzer.New(&inquire.World{DB: c.DB, KMS: c.KMS}))},
 	}
 	for _, s := range all {

@@ -1,0 +1,191 @@
+// Package advisor is Claviger's own API of questions about policies: why a request is decided
+// as it is, who may do something, what somebody may do. It answers about the asker's account
+// and, if that manages an organization, about the accounts in it.
+package advisor
+
+import (
+	"context"
+	"encoding/json/v2"
+	"errors"
+
+	"github.com/claviger/claviger/internal/analyze"
+	"github.com/claviger/claviger/internal/arn"
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/inquire"
+	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/policy"
+	"github.com/claviger/claviger/internal/store"
+)
+
+// TargetPrefix is what X-Amz-Target puts before the operation.
+const TargetPrefix = "Claviger"
+
+// Operations are those of the API, sorted.
+var Operations = []string{"Explain", "ExplainRequest", "What", "Who"}
+
+// A Service is the API. It is safe for concurrent use.
+type Service struct {
+	world *inquire.World
+	log   *audit.Log
+}
+
+// New makes the API about what a store holds, and what an audit log tells.
+func New(w *inquire.World, log *audit.Log) *Service { return &Service{w, log} }
+
+// An ExplainInput is a case.
+type ExplainInput inquire.Case
+
+// Check finds what is missing.
+func (in *ExplainInput) Check(v *model.Violations, path string) {
+	missing(v, path, map[string]string{"As": in.As, "Action": in.Action})
+}
+
+// An ExplainRequestInput names a request on record.
+type ExplainRequestInput struct{ RequestID string }
+
+// Check finds what is missing.
+func (in *ExplainRequestInput) Check(v *model.Violations, path string) {
+	missing(v, path, map[string]string{"RequestID": in.RequestID})
+}
+
+// A WhoInput asks who may do an action.
+type WhoInput inquire.WhoQuestion
+
+// Check finds what is missing.
+func (in *WhoInput) Check(v *model.Violations, path string) {
+	missing(v, path, map[string]string{"Key": in.Key, "Action": in.Action})
+}
+
+// A WhatInput asks what a principal may do, with one key or with all of its account.
+type WhatInput struct {
+	As    string
+	Key   string
+	Given []string
+}
+
+// Check finds what is missing.
+func (in *WhatInput) Check(v *model.Violations, path string) {
+	missing(v, path, map[string]string{"As": in.As, "Key": in.Key})
+}
+
+func missing(v *model.Violations, path string, members map[string]string) {
+	for name, value := range members {
+		if value == "" {
+			v.Missing(model.Join(path, name))
+		}
+	}
+}
+
+// A WhoOutput lists who may.
+type WhoOutput struct{ Rows []inquire.Row }
+
+// A WhatOutput lists what may be done.
+type WhatOutput struct{ Rights []inquire.Right }
+
+// allowed authorizes a question about some principals and keys, named by ARN; a key that is
+// not is the asker's own.
+func (s *Service) allowed(ctx context.Context, call *iam.Call, action string, about ...string) error {
+	return call.View(ctx, s.world.DB, func(tx *store.Tx) error {
+		d, req, err := call.Decide(tx, iam.Query{Action: policy.MustAction("claviger:" + action), Resource: "*", ResourceAccount: call.Account()})
+		if err != nil {
+			return err
+		}
+		if !d.Allowed() {
+			return model.NewFault("AccessDeniedException", 400, d.Refusal(req))
+		}
+		for _, text := range about {
+			a, err := arn.Parse(text)
+			if err != nil || a.Account == call.Account() || iam.IsServicePrincipal(text) {
+				continue
+			}
+			o, err := iam.OrganizationOf(tx, a.Account)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			if err != nil || o.Management != call.Account() {
+				return model.NewFault("AccessDeniedException", 400, "What is allowed in account "+a.Account+" is told to that account, and to the one that manages its organization.")
+			}
+		}
+		return nil
+	})
+}
+
+// fault words what goes wrong with a question.
+func fault(err error) error {
+	if errors.Is(err, inquire.ErrQuestion) || errors.Is(err, analyze.ErrUndecided) {
+		return model.NewFault("ValidationException", 400, err.Error())
+	}
+	return err
+}
+
+// Explain decides a case, and tells why.
+func (s *Service) Explain(ctx context.Context, call *iam.Call, in *ExplainInput) (*inquire.Explanation, error) {
+	if err := s.allowed(ctx, call, "Explain", in.As, in.Of, in.Key); err != nil {
+		return nil, err
+	}
+	c := s.here(call, inquire.Case(*in))
+	out, err := s.world.Explain(ctx, c)
+	return out, fault(err)
+}
+
+// here fills in the Region of a question.
+func (s *Service) here(call *iam.Call, c inquire.Case) inquire.Case {
+	if c.Region == "" {
+		c.Region = call.Region
+	}
+	return c
+}
+
+// ExplainRequest tells why a request on record was decided as it was, and how it would be now.
+func (s *Service) ExplainRequest(ctx context.Context, call *iam.Call, in *ExplainRequestInput) (*inquire.Recorded, error) {
+	if err := s.allowed(ctx, call, "ExplainRequest"); err != nil {
+		return nil, err
+	}
+	var found *audit.Record
+	err := s.log.Newest(audit.Place{}, func(line []byte, _ audit.Place) bool {
+		var r audit.Record
+		if json.Unmarshal(line, &r) == nil && r.RequestID == in.RequestID && (found == nil || len(r.Claviger.Decisions) > 0) {
+			found = &r
+		}
+		return found == nil && ctx.Err() == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	none := model.NewFault("ResourceNotFoundException", 404, "There is no request "+in.RequestID+" on record.")
+	if found == nil {
+		return nil, none
+	}
+	about := []string{found.UserIdentity.ARN}
+	for _, r := range found.Resources {
+		about = append(about, r.ARN)
+	}
+	if err := s.allowed(ctx, call, "ExplainRequest", about...); err != nil {
+		return nil, none // whether there is one is not told either
+	}
+	out, err := s.world.Recorded(ctx, found)
+	return out, fault(err)
+}
+
+// Who lists who may do an action with a key.
+func (s *Service) Who(ctx context.Context, call *iam.Call, in *WhoInput) (*WhoOutput, error) {
+	if err := s.allowed(ctx, call, "Who", in.Key); err != nil {
+		return nil, err
+	}
+	q := inquire.WhoQuestion(*in)
+	if _, err := arn.Parse(q.Key); err != nil { // an id or an alias is of the asker's account
+		return nil, model.NewFault("ValidationException", 400, "Key is the ARN of a key.")
+	}
+	rows, err := s.world.Who(ctx, q)
+	return &WhoOutput{rows}, fault(err)
+}
+
+// What lists what a principal may do with a key.
+func (s *Service) What(ctx context.Context, call *iam.Call, in *WhatInput) (*WhatOutput, error) {
+	if err := s.allowed(ctx, call, "What", in.As, in.Key); err != nil {
+		return nil, err
+	}
+	rights, err := s.world.What(ctx, in.As, in.Key, in.Given)
+	return &WhatOutput{rights}, fault(err)
+}
