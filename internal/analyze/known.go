@@ -14,8 +14,11 @@ type Known struct {
 	Has     func(policy.ConditionKey) bool
 	Limits  []*policy.Policy // resource control policies of the key's account, beside a key policy
 
-	byText bool // the policies are read by what they say alone; there is no Request
+	byText bool                   // the policies are read by what they say alone; there is no Request
+	meets  func(policy.Rule) bool // which statements matter; nil: all
 }
+
+func nothing(policy.ConditionKey) bool { return false }
 
 // Group names the condition keys that a key depends on, and that depend on it: of them all or
 // none are known.

@@ -232,26 +232,55 @@ func (s *space) doubts(n node) (out []string) {
 // NewAccess answers whether a key policy allows a request that another one does not, to
 // anybody, whatever their identity policies say. Of each class of callers and statements one
 // action is shown.
-func NewAccess(key Key, old, new *policy.Policy) (Answer, error) {
-	return answer(key, []*policy.Policy{old, new}, func(s *space, a *Answer) {
-		s.each(func(c *caller, action policy.Action) {
-			more := s.and(s.minus(s.allowed(new, c, action), s.allowed(old, c, action)), s.possible(c, action))
-			if more == no {
+func NewAccess(key Key, old, new *policy.Policy) (out Answer, err error) {
+	policies := []*policy.Policy{old, new}
+	found := edits(old, new)
+	if len(found) > maxEdits {
+		return answer(key, policies, nil, func(s *space, a *Answer) { s.newAccess(old, new, changed{}, a) })
+	}
+	for _, e := range found {
+		one, err := answer(key, policies, e.meets, func(s *space, a *Answer) { s.newAccess(old, new, e, a) })
+		if err != nil {
+			return out, err
+		}
+		for _, w := range one.Witnesses {
+			out.add(w, nil)
+		}
+		if one.Verdict == Undecided {
+			out.add(nil, one.Doubts)
+		}
+	}
+	return out, nil
+}
+
+// newAccess looks for new access: through one changed statement, if that is not zero.
+func (s *space) newAccess(old, new *policy.Policy, through changed, a *Answer) {
+	i := slices.IndexFunc(s.rules[through.in], func(r *rule) bool { return r.Ref == through.rule.Ref })
+	s.each(func(c *caller, action policy.Action) {
+		possible := s.possible(c, action)
+		if i >= 0 {
+			r := s.rules[through.in][i]
+			if c.reach[r] == policy.NoReach || !r.Has(action) {
 				return
 			}
-			w := s.witness(more, c, action)
-			if after, before := w.Decide(new), w.Decide(old); after.Allowed() && !before.Allowed() {
-				a.add(w, nil)
-			} else {
-				a.add(nil, s.doubts(more))
-			}
-		})
+			possible = s.and(possible, s.applies(r, c))
+		}
+		more := s.and(s.minus(s.allowed(new, c, action), s.allowed(old, c, action)), possible)
+		if more == no {
+			return
+		}
+		w := s.witness(more, c, action)
+		if after, before := w.Decide(new), w.Decide(old); after.Allowed() && !before.Allowed() {
+			a.add(w, nil)
+		} else {
+			a.add(nil, s.doubts(more))
+		}
 	})
 }
 
 // answer asks a question in a space. One that is too large is undecided.
-func answer(key Key, policies []*policy.Policy, ask func(*space, *Answer)) (a Answer, err error) {
-	err = within(key, policies, nil, func(s *space) { ask(s, &a) })
+func answer(key Key, policies []*policy.Policy, meets func(policy.Rule) bool, ask func(*space, *Answer)) (a Answer, err error) {
+	err = within(key, policies, &Known{meets: meets, Has: nothing}, func(s *space) { ask(s, &a) })
 	if errors.Is(err, ErrUndecided) {
 		return Answer{Verdict: Undecided, Doubts: []string{err.Error()}}, nil
 	}
@@ -329,7 +358,7 @@ var retireGrant = policy.MustAction("kms:RetireGrant")
 // Possible answers whether a key policy allows one of some actions to somebody, whatever
 // their identity policies say.
 func Possible(key Key, p *policy.Policy, actions policy.ActionSet) (Answer, error) {
-	return answer(key, []*policy.Policy{p}, func(s *space, a *Answer) {
+	return answer(key, []*policy.Policy{p}, nil, func(s *space, a *Answer) {
 		for _, alike := range s.actions() {
 			i := slices.IndexFunc(alike, actions.Has)
 			for _, c := range s.callers {
@@ -365,7 +394,7 @@ func (w *Witness) allowed(key *policy.Policy) bool {
 // that could be trusted: neither the account, nor the organization, nor the address, the VPC
 // or its endpoint.
 func Public(key Key, p *policy.Policy) (Answer, error) {
-	return answer(key, []*policy.Policy{p}, func(s *space, a *Answer) {
+	return answer(key, []*policy.Policy{p}, nil, func(s *space, a *Answer) {
 		untrusted := s.untrusted()
 		s.each(func(c *caller, action policy.Action) {
 			if c = s.stranger(c); c == nil {

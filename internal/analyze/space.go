@@ -109,6 +109,9 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 		}
 		s.given = append(s.given, p)
 		for _, r := range p.Rules() {
+			if known != nil && known.meets != nil && !known.meets(r) {
+				continue
+			}
 			x := &rule{Rule: r}
 			for _, t := range r.Tests() {
 				x.tests = append(x.tests, s.test(t, p.Document.Version))
