@@ -156,7 +156,9 @@ func free(shapes []policy.Shape, universes []pattern) (out []string, err error) 
 		}
 		switch s.Kind {
 		case policy.TextShape:
-			out = append(out, s.Text)
+			if universes == nil || slices.ContainsFunc(universes, func(u pattern) bool { return u.matches(s.Text) }) {
+				out = append(out, s.Text)
+			}
 		case policy.PatternShape:
 			patterns = append(patterns, patternOf(s.Pieces))
 		case policy.OtherShape:
