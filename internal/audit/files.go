@@ -73,6 +73,11 @@ func recordsIn(path string, fn func(*Record) error, strange func(string)) error 
 		return err
 	}
 	defer f.Close()
+	return recordsFrom(path, f, fn, strange)
+}
+
+// recordsFrom reads what is in a file.
+func recordsFrom(path string, f io.Reader, fn func(*Record) error, strange func(string)) error {
 	in := bufio.NewReader(f)
 	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
 		z, err := gzip.NewReader(in)

@@ -20,7 +20,7 @@ const (
 )
 
 // world has a key, a user alice and a role app.
-func world(t *testing.T, keyPolicy string) *inquire.World {
+func world(t testing.TB, keyPolicy string) *inquire.World {
 	t.Helper()
 	w, db, err := server.NewWorld(t.Context())
 	if err != nil {
