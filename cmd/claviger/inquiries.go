@@ -363,7 +363,7 @@ func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		if len(words) < 2 {
-			return errors.New("who needs a key and an action, as: claviger who KEY Decrypt")
+			return errors.New("who needs a key, or * for all, and an action, as: claviger who KEY Decrypt")
 		}
 		asked.Key, asked.Action, asked.Given = words[0], words[1], given
 		print := func(rows []inquire.Row, err error) error {
@@ -383,6 +383,9 @@ func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 			return nil
 		}
+		if asked.Key == "*" {
+			return q.ask(ctx, nil, func(w *inquire.World) error { return q.whoOfAll(ctx, w, asked, print) })
+		}
 		if q.endpoint != "" {
 			var out advisor.WhoOutput
 			err := q.remote(ctx, "Who", asked, &out)
@@ -390,6 +393,24 @@ func who(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return q.ask(ctx, nil, func(w *inquire.World) error { return print(w.Who(ctx, asked)) })
 	}())
+}
+
+// whoOfAll tells who may do something with any key.
+func (q *inquiry) whoOfAll(ctx context.Context, w *inquire.World, asked inquire.WhoQuestion, print func([]inquire.Row, error) error) error {
+	all, err := w.WhoOfAll(ctx, asked)
+	if err != nil || q.output == "json" {
+		return errors.Join(err, q.json(err, all))
+	}
+	for i, some := range all {
+		if i > 0 {
+			fmt.Fprintln(q.stdout)
+		}
+		fmt.Fprintln(q.stdout, strings.Join(some.Keys, "\n")+":")
+		if err := print(some.Rows, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // what lists what a principal may do.

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -180,4 +181,24 @@ func GrantsOf(tx *store.Tx, key string) (out []policy.GrantTerms, err error) {
 		out = append(out, e.Value.Terms)
 	}
 	return out, err
+}
+
+// Likeness is the same for keys, named by their ARNs, that policies cannot tell apart but by
+// their ARNs: of one account and Region, with the same policy, tags, aliases and properties. A
+// key with grants is like no other. store.ErrNotFound: there is no such key.
+func Likeness(tx *store.Tx, key string) (string, error) {
+	a, err := arn.Parse(key)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimPrefix(a.Resource, "key/")
+	k, err := store.Get(tx, keyKind, keyKey(a.Region, a.Account, id))
+	if err != nil {
+		return "", err
+	}
+	like := fmt.Sprintf("%q %q %q %q %q %q %v %q %q %q", k.Account, k.Region, strings.ReplaceAll(k.Policy, key, "key"), k.Spec, k.Usage, k.Origin, k.MultiRegion, k.Primary, k.Tags, k.Aliases)
+	if n, err := countGrants(tx, a.Region, a.Account, id); err != nil || n > 0 {
+		return like + id, err
+	}
+	return like, nil
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/claviger/claviger/internal/scenario"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // TestExplained: what every claim says is what its explanation says, and what is said to
 // be needed for it is needed.
 func TestExplained(t *testing.T) {
-	explained := 0
+	var explained atomic.Int32
 	for _, f := range files(t) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
@@ -38,14 +39,14 @@ func TestExplained(t *testing.T) {
 				if e.Allowed != c.Allowed {
 					t.Errorf("line %d: %s may %s: %v, and is explained as %s", c.Line, c.Who, c.Action, c.Allowed, e.Why)
 				}
-				explained++
+				explained.Add(1)
 				w.listed(t, c, asked)
 			}
 		})
 	}
 	t.Cleanup(func() {
-		if explained < 500 {
-			t.Errorf("only %d claims were explained", explained)
+		if n := explained.Load(); n < 500 {
+			t.Errorf("only %d claims were explained", n)
 		}
 	})
 }
