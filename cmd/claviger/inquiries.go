@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -287,6 +288,9 @@ func explain(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		if err := c.read(); err != nil {
 			return err
 		}
+		if c.files != nil && (q.dir.dir != "" || q.world != "" || q.endpoint != "") {
+			return errors.New("--identity-policy is for questions about files alone: there, identities have the policies that they have")
+		}
 		if q.endpoint != "" {
 			var e inquire.Explanation
 			if err := q.remote(ctx, "Explain", c.asked, &e); err != nil {
@@ -495,8 +499,12 @@ func (q *inquiry) explainRecorded(ctx context.Context, id string) error {
 }
 
 func (q *inquiry) printRecorded(out *inquire.Recorded) error {
+	var status error
+	if slices.ContainsFunc(out.Decisions, func(d audit.Decision) bool { return d.Outcome != "Allowed" }) {
+		status = exitStatus(1)
+	}
 	if q.output == "json" {
-		return writeJSON(q.stdout, out)
+		return errors.Join(writeJSON(q.stdout, out), status)
 	}
 	fmt.Fprintf(q.stdout, "%s %s at %s %s\n", out.RequestID, out.EventName, out.Time.Format(time.RFC3339), cmp.Or(out.ErrorCode, "succeeded"))
 	for _, d := range out.Decisions {
@@ -515,7 +523,7 @@ func (q *inquiry) printRecorded(out *inquire.Recorded) error {
 	for _, why := range out.NotNow {
 		fmt.Fprintln(q.stdout, "Not by the policies of now:", why)
 	}
-	return nil
+	return status
 }
 
 // decided is a decision on record, in words.
@@ -549,8 +557,8 @@ func printExplanation(w io.Writer, e *inquire.Explanation) {
 	}
 	for _, c := range e.Changes {
 		fmt.Fprintf(w, "  - %s\n", strings.Join(c.What, ", and "))
-		if c.Statement != "" {
-			fmt.Fprintf(w, "      %s\n", c.Statement)
+		for _, s := range c.Statements {
+			fmt.Fprintf(w, "      %s\n", s)
 		}
 	}
 	if e.Needs != nil {

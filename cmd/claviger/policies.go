@@ -191,6 +191,9 @@ func (c *policyCommand) regions() (out []string) {
 				for _, v := range condition.Values.Items {
 					out = append(out, regionName.FindAllString(v.Text, -1)...)
 				}
+				if s.Effect == policy.Deny || strings.Contains(condition.Operator, "Not") || strings.Contains(condition.Operator, "IfExists") {
+					out = append(out, "others") // it makes a difference where they are
+				}
 			}
 		}
 	}

@@ -171,6 +171,9 @@ func policySuggest(ctx context.Context, args []string, stdout, stderr io.Writer)
 				fmt.Fprintln(stdout, out.Policy)
 				fmt.Fprintf(stderr, "It is made of %d requests, all of which it allows: %v.\n", s.Requests, out.Kept)
 				fmt.Fprintf(stderr, "That it allows nothing that the present policy does not: %s.\n", out.Within)
+				if out.Dropped != "proven" {
+					fmt.Fprintln(stderr, "The present policy allows more: claviger policy diff shows what is taken away.")
+				}
 				for _, m := range out.Missing {
 					fmt.Fprintln(stderr, "not allowed by it:", m)
 				}

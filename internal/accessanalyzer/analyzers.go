@@ -96,8 +96,8 @@ func (s *Service) CreateAnalyzer(ctx context.Context, call *iam.Call, in *analyz
 		if err := authorize(tx, call, "CreateAnalyzer", a.arn()); err != nil {
 			return err
 		}
-		if _, err := iam.OrganizationOf(tx, a.Account); a.organization() && errors.Is(err, store.ErrNotFound) {
-			return invalid("The account is not a member of an organization.")
+		if o, err := iam.OrganizationOf(tx, a.Account); a.organization() && (errors.Is(err, store.ErrNotFound) || err == nil && o.Management != a.Account) {
+			return invalid("An analyzer of an organization is made by the account that manages it.")
 		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -166,6 +166,28 @@ func (s *Service) DeleteAnalyzer(ctx context.Context, call *iam.Call, in *analyz
 	})
 }
 
+// covers reports whether a key, named by its ARN, is in the zone of trust and the Region.
+func (a *analyzer) covers(tx *store.Tx, key string) (bool, error) {
+	k, err := arn.Parse(key)
+	if err != nil || k.Service != "kms" || k.Region != a.Region || !strings.HasPrefix(k.Resource, "key/") {
+		return false, nil
+	}
+	if k.Account == a.Account || !a.organization() {
+		return k.Account == a.Account, nil
+	}
+	own, err := iam.OrganizationOf(tx, a.Account)
+	if err == nil {
+		var of *iam.Organization
+		if of, err = iam.OrganizationOf(tx, k.Account); err == nil {
+			return of.ID == own.ID && own.Management == a.Account, nil
+		}
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return false, err
+}
+
 // A finding is access from outside to one key.
 type finding struct {
 	id, key string
@@ -188,11 +210,14 @@ func idOf(analyzer, key string, x inquire.External) string {
 // findings looks at every key in the zone of trust, in the analyzer's Region.
 func (s *Service) findings(ctx context.Context, a *analyzer) (out []finding, err error) {
 	accounts := []string{a.Account}
-	if a.organization() {
+	if a.organization() { // as long as the account manages it
 		err = s.db.View(ctx, func(tx *store.Tx) error {
 			o, err := iam.OrganizationOf(tx, a.Account)
-			if err == nil {
+			if err == nil && o.Management == a.Account {
 				accounts, err = iam.Members(tx, o.ID)
+			}
+			if errors.Is(err, store.ErrNotFound) {
+				err = nil
 			}
 			return err
 		})

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/claviger/claviger/internal/analyze"
-	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/findings"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/model/analyzerapi"
@@ -127,12 +126,22 @@ func (s *Service) CheckAccessNotGranted(ctx context.Context, call *iam.Call, in 
 			return nil, invalid("An access has actions, resources or both.")
 		}
 		var set policy.ActionSet
+		doubt := ""
 		for _, pattern := range actions {
-			some := policy.ActionsNamed(pattern)
-			if some == (policy.ActionSet{}) && mentions(p, pattern) {
-				answer = analyze.Answer{Verdict: analyze.Undecided, Doubts: []string{fmt.Sprintf(undecidedActions, pattern)}}
+			if service, _, _ := strings.Cut(strings.ToLower(pattern), ":"); service != "kms" && mentions(p, service) {
+				doubt = pattern
 			}
-			set = set.Or(some)
+			for _, a := range policy.ActionsNamed(pattern).All() {
+				if strings.HasPrefix(a.String(), "kms:") {
+					set.Add(a)
+				}
+			}
+		}
+		if action := foreign(p); access.Actions == nil && action != "" {
+			doubt = action
+		}
+		if doubt != "" && answer.Verdict == analyze.Proven {
+			answer = analyze.Answer{Verdict: analyze.Undecided, Doubts: []string{fmt.Sprintf(undecidedActions, doubt)}}
 		}
 		a, err := analyze.PossibleByText(p, set, access.Resources)
 		if err != nil {
@@ -150,8 +159,10 @@ func (s *Service) CheckAccessNotGranted(ctx context.Context, call *iam.Call, in 
 	return &analyzerapi.CheckAccessNotGrantedResponse{Result: &result, Message: &message, Reasons: reasons}, nil
 }
 
-// mentions reports whether a statement that allows may be about an action.
-func mentions(p *policy.Policy, action string) bool {
+// mentions reports whether a statement that allows may be about actions of a service, which may
+// be a pattern.
+func mentions(p *policy.Policy, service string) bool {
+	wild := func(s string) bool { return strings.ContainsAny(s, "*?") }
 	for _, s := range p.Document.Statements {
 		if s.Effect != policy.Allow || s.Action == nil {
 			continue
@@ -160,7 +171,8 @@ func mentions(p *policy.Policy, action string) bool {
 			return true
 		}
 		for _, a := range s.Action.Items {
-			if policy.Glob(strings.ToLower(a.Text)).Match(strings.ToLower(action)) || policy.Glob(strings.ToLower(action)).Match(strings.ToLower(a.Text)) {
+			of, _, _ := strings.Cut(strings.ToLower(a.Text), ":")
+			if of == service || wild(of) || wild(service) && of != "kms" {
 				return true
 			}
 		}
@@ -180,24 +192,11 @@ func (s *Service) CheckNoPublicAccess(ctx context.Context, call *iam.Call, in *a
 	if err != nil {
 		return nil, err
 	}
-	a, err := analyze.Public(analyze.Key(arn.Key("us-east-1", accountOf(p), "00000000-0000-0000-0000-000000000000")), p)
+	a, err := analyze.PublicByText(p)
 	if err != nil {
 		return nil, err
 	}
 	result, message, reasons := verdict(a, p, "The resource policy does not grant public access for the given resource type.",
 		"The resource policy grants public access for the given resource type")
 	return &analyzerapi.CheckNoPublicAccessResponse{Result: &result, Message: &message, Reasons: reasons}, nil
-}
-
-// accountOf is the account that a key policy names first; its key's, mostly.
-func accountOf(p *policy.Policy) string {
-	account := "000000000001"
-	found := false
-	_ = p.Document.EachPrincipal(func(_ string, entry *policy.Item) error {
-		if a, err := arn.Parse(entry.Text); !found && err == nil && arn.IsAccount(a.Account) {
-			account, found = a.Account, true
-		}
-		return nil
-	})
-	return account
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"uuid"
 
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/inquire"
+	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/model/analyzerapi"
 	"github.com/claviger/claviger/internal/policy"
@@ -35,6 +37,11 @@ func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *a
 			return nil, invalid("A key has one policy, named default.")
 		}
 		for _, g := range c.KmsKey.Grants {
+			bad := g.GranteePrincipal == nil || !strings.HasPrefix(*g.GranteePrincipal, "arn:") || len(g.Operations) == 0 ||
+				slices.ContainsFunc(g.Operations, func(op string) bool { return !slices.Contains(kms.GrantOperations, op) })
+			if bad {
+				return nil, invalid("A grant has operations and the ARN of a granteePrincipal.")
+			}
 			terms := policy.GrantTerms{Name: "a proposed grant", Grantee: *g.GranteePrincipal, Operations: g.Operations}
 			if g.Constraints != nil {
 				terms.Equals, terms.Subset = g.Constraints.EncryptionContextEquals, g.Constraints.EncryptionContextSubset
@@ -47,6 +54,11 @@ func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *a
 		a, err := named(tx, call, "CreateAccessPreview", *in.AnalyzerArn)
 		if err != nil {
 			return err
+		}
+		for key := range p.Keys {
+			if ok, err := a.covers(tx, key); err != nil || !ok {
+				return errors.Join(err, invalid("The resource is not a KMS key of the analyzer's zone of trust and Region."))
+			}
 		}
 		p.Analyzer = a.Name
 		return store.Put(tx, previewKind, previewPrefix(p.Region, p.Account, p.Analyzer)+p.ID, p)
@@ -153,6 +165,14 @@ type compared struct {
 }
 
 func (s *Service) compared(ctx context.Context, a *analyzer, p *preview, key string) (out []compared, err error) {
+	var ok bool
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		ok, err = a.covers(tx, key)
+		return err
+	})
+	if err != nil || !ok {
+		return nil, errors.Join(err, invalid("The resource is not in the analyzer's zone of trust any more."))
+	}
 	found, err := s.world.Preview(ctx, key, a.organization(), p.Keys[key])
 	if errors.Is(err, inquire.ErrQuestion) {
 		return nil, analyzerapi.ResourceNotFoundException("The key " + key + " does not exist, and no policy is proposed for it.")

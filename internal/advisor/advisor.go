@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json/v2"
 	"errors"
+	"slices"
 
 	"github.com/claviger/claviger/internal/analyze"
 	"github.com/claviger/claviger/internal/arn"
@@ -96,7 +97,7 @@ func (s *Service) allowed(ctx context.Context, call *iam.Call, action string, ab
 		}
 		for _, text := range about {
 			a, err := arn.Parse(text)
-			if err != nil || a.Account == call.Account() || iam.IsServicePrincipal(text) {
+			if err != nil || a.Account == call.Account() || a.Account == "aws" || iam.IsServicePrincipal(text) {
 				continue
 			}
 			o, err := iam.OrganizationOf(tx, a.Account)
@@ -121,12 +122,35 @@ func fault(err error) error {
 
 // Explain decides a case, and tells why.
 func (s *Service) Explain(ctx context.Context, call *iam.Call, in *ExplainInput) (*inquire.Explanation, error) {
-	if err := s.allowed(ctx, call, "Explain", in.As, in.Of, in.Key); err != nil {
+	about := append([]string{in.As, in.Of, in.Key}, in.SessionARNs...)
+	if err := s.allowed(ctx, call, "Explain", about...); err != nil {
 		return nil, err
 	}
 	c := s.here(call, inquire.Case(*in))
 	out, err := s.world.Explain(ctx, c)
-	return out, fault(err)
+	if err != nil {
+		return nil, fault(err)
+	}
+	return out, s.redact(ctx, call, out)
+}
+
+// redact takes out what the policies of an organization say, unless the asker manages one:
+// that they refuse is told to members, and no more.
+func (s *Service) redact(ctx context.Context, call *iam.Call, explanations ...*inquire.Explanation) error {
+	return call.View(ctx, s.world.DB, func(tx *store.Tx) error {
+		o, err := iam.OrganizationOf(tx, call.Account())
+		if errors.Is(err, store.ErrNotFound) || err == nil && o.Management == call.Account() {
+			return nil
+		}
+		for _, e := range explanations {
+			for i := range e.Layers {
+				if e.Layers[i].OfOrganization {
+					e.Layers[i].Statements, e.Changes, e.Needs = nil, nil, nil
+				}
+			}
+		}
+		return err
+	})
 }
 
 // here fills in the Region of a question.
@@ -165,7 +189,10 @@ func (s *Service) ExplainRequest(ctx context.Context, call *iam.Call, in *Explai
 		return nil, none // whether there is one is not told either
 	}
 	out, err := s.world.Recorded(ctx, found)
-	return out, fault(err)
+	if err != nil {
+		return nil, fault(err)
+	}
+	return out, s.redact(ctx, call, out.Now...)
 }
 
 // Who lists who may do an action with a key.
@@ -178,7 +205,33 @@ func (s *Service) Who(ctx context.Context, call *iam.Call, in *WhoInput) (*WhoOu
 		return nil, model.NewFault("ValidationException", 400, "Key is the ARN of a key.")
 	}
 	rows, err := s.world.Who(ctx, q)
-	return &WhoOutput{rows}, fault(err)
+	if err != nil {
+		return nil, fault(err)
+	}
+	out := &WhoOutput{Rows: []inquire.Row{}}
+	for _, r := range rows {
+		var told []string
+		foreign := map[string]bool{}
+		for _, who := range r.Principals {
+			a, err := arn.Parse(who)
+			if r.Open || err != nil || s.allowed(ctx, call, "Who", who) == nil {
+				told = append(told, who)
+			} else {
+				foreign[a.Account] = true
+			}
+		}
+		if told != nil {
+			r.Principals = told
+			out.Rows = append(out.Rows, r)
+		}
+		for account := range foreign { // who it is there, and by which policies, is theirs to know
+			row := inquire.Row{Principals: []string{"somebody of account " + account}, By: "the key policy or a grant, and policies of that account"}
+			if !slices.ContainsFunc(out.Rows, func(o inquire.Row) bool { return slices.Equal(o.Principals, row.Principals) }) {
+				out.Rows = append(out.Rows, row)
+			}
+		}
+	}
+	return out, nil
 }
 
 // What lists what a principal may do with a key.

@@ -60,6 +60,28 @@ func PossibleByText(p *policy.Policy, actions policy.ActionSet, resources []stri
 	})
 }
 
+// PublicByText answers whether a key policy allows something to a stranger, as Public does,
+// whichever key it is of.
+func PublicByText(p *policy.Policy) (Answer, error) {
+	return byText([]*policy.Policy{p}, nil, func(s *space, a *Answer) {
+		untrusted := s.untrusted()
+		s.each(func(c *caller, action policy.Action) {
+			if c = s.stranger(c); c == nil {
+				return
+			}
+			can := s.and(s.and(s.allowed(p, c, action), s.possible(c, action)), untrusted)
+			if can == no {
+				return
+			}
+			if w := s.witness(can, c, action); s.matches(p, w) {
+				a.add(w, nil)
+			} else {
+				a.add(nil, s.doubts(can))
+			}
+		})
+	})
+}
+
 // matches asks a document about a witness: whether it allows, and does not deny.
 func (s *space) matches(p *policy.Policy, w *Witness) bool {
 	r := p.Match(&policy.Request{Action: w.Action, Resource: w.Request.Resource, Who: &w.Request.Caller.Principal, Context: w.Request}, nil)

@@ -24,10 +24,19 @@ func TestByText(t *testing.T) {
 	const createHere = `{"Effect":"Allow","Action":"kms:CreateKey","Resource":"arn:aws:kms:us-east-1:111122223333:key/*"}`
 	const mfa = `{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}`
 	const own = `{"Effect":"Allow","Action":"kms:Decrypt","Resource":"arn:aws:kms:us-east-1:111122223333:key/${aws:username}"}`
+	where := func(condition string) string {
+		return `{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*","Condition":` + condition + `}`
+	}
 	for _, test := range []struct {
 		old, new string
 		want     Verdict
 	}{
+		{where(`{"StringEquals":{"aws:RequestedRegion":"us-east-1"}}`), where(`{"StringEquals":{"aws:RequestedRegion":["us-east-1","eu-west-1"]}}`), Undecided},
+		{where(`{"StringEquals":{"aws:ResourceAccount":"111122223333"}}`), where(`{"StringEquals":{"aws:ResourceAccount":"444455556666"}}`), Undecided},
+		{where(`{"StringEquals":{"kms:ViaService":"s3.us-east-1.amazonaws.com"}}`), where(`{"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com"}}`), Undecided},
+		{where(`{"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com"}}`), where(`{"StringLike":{"kms:EncryptionContext:a":"x"},"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com"}}`), Proven},
+		{where(`{"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com"}}`), where(`{"StringEquals":{"kms:ViaService":"ec2.eu-west-1.amazonaws.com"}}`), Refuted},
+		{where(`{}`), where(`{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}`), Proven},
 		{all, east, Proven}, {east, one, Proven}, {one, east, Refuted}, {east, all, Refuted}, {east + "," + notOne, one, Refuted}, {all, east + "," + notOne, Proven},
 		{east, create, Refuted}, {create, create + "," + createHere, Proven}, {all, mfa, Proven}, {mfa, east, Refuted}, {one, own, Undecided},
 	} {
@@ -69,6 +78,25 @@ func TestOutside(t *testing.T) {
 		actions, doubtful, err := Outside(testKey(here), of(test.statement), test.zone, nil)
 		if err != nil || len(actions) != test.want || doubtful != nil {
 			t.Errorf("%s: %v, %v, %v", test.statement, actions, doubtful, err)
+		}
+	}
+}
+
+// TestPublicByText: a policy is public if it is so for any key that it could be of.
+func TestPublicByText(t *testing.T) {
+	const root = `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"}`
+	for statement, want := range map[string]Verdict{
+		root: Proven,
+		everybody(`{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}`):                                                                                          Undecided,
+		everybody(`{"StringNotEquals":{"aws:RequestedRegion":"us-east-1"}}`):                                                                                       Refuted,
+		everybody(`{"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com"}}`):                                                                              Refuted,
+		everybody(`{"StringEquals":{"kms:ViaService":"s3.eu-west-1.amazonaws.com","kms:CallerAccount":"111122223333"}}`):                                           Proven,
+		`{"Effect":"Allow","Principal":"*","Action":"kms:Decrypt","Resource":"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}`:       Refuted,
+		everybody(`{}`) + `,{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:us-east-1:111122223333:key/00000000-*"}`:                     Refuted,
+		everybody(`{}`) + `,{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceAccount":"000000000001"}}}`: Refuted,
+	} {
+		if a, err := PublicByText(of(statement)); err != nil || a.Verdict != want {
+			t.Errorf("%s: %v %v, %v", statement, a.Verdict, a.Doubts, err)
 		}
 	}
 }

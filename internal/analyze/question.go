@@ -136,6 +136,7 @@ var everythingAllowed = policy.Compile(&policy.Document{Version: "2012-10-17", S
 // witness is a request that a node, which is not no, is yes for.
 func (s *space) witness(n node, c *caller, a policy.Action) *Witness {
 	at := newSituation(s.key)
+	at.Region = s.region
 	at.Caller, at.Action, at.CrossAccount = c.who, a, authz.AcrossAccounts.Has(a)
 	w := &Witness{Action: a, Alike: s.alike(a), Request: &at.Request}
 	through, _ := s.path(n)

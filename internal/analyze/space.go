@@ -127,6 +127,9 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 			}
 		}
 	}
+	if known != nil && known.byText && s.viaRegion() != "" {
+		s.region = s.viaRegion()
+	}
 	s.divide()
 	if s.hasCaller() {
 		return s, nil
@@ -208,6 +211,9 @@ func (s *space) divide() {
 		case group == ofCaller && t.read():
 			s.doubted(t, "an operator that reads what callers are called as something else")
 			continue
+		case s.ofResource(t):
+			s.doubted(t, "it depends on which key is meant")
+			continue
 		case s.known.decides(t.Test):
 			t.node = constant(t.Holds(s.known.Request))
 			continue
@@ -230,6 +236,44 @@ func (s *space) divide() {
 	for _, name := range names {
 		s.divideGroup(name, groups[name])
 	}
+}
+
+// ofResource reports whether a test depends on where the key is, which is not known of
+// documents by their text.
+func (s *space) ofResource(t *test) bool {
+	if s.known == nil || !s.known.byText {
+		return false
+	}
+	switch t.Key().ID {
+	case policy.KeyRequestedRegion, policy.KeyResourceAccount, policy.KeyResourceOrgID, policy.KeyResourceOrgPaths:
+		return true
+	case policy.KeyKMSViaService:
+		return s.viaRegion() == ""
+	default:
+		_, variables := t.Shapes()
+		return slices.ContainsFunc(variables, func(k policy.ConditionKey) bool { return k.ID == policy.KeyResourceAccount })
+	}
+}
+
+// viaRegion is the one Region that all tests of kms:ViaService name; empty if there is no such.
+func (s *space) viaRegion() (region string) {
+	for _, t := range s.order {
+		if t.Key().ID != policy.KeyKMSViaService {
+			continue
+		}
+		shapes, variables := t.Shapes()
+		if len(variables) > 0 {
+			return ""
+		}
+		for _, x := range shapes {
+			parts := strings.Split(x.Text, ".")
+			if x.Kind != policy.TextShape || len(parts) < 4 || region != "" && region != parts[1] {
+				return ""
+			}
+			region = parts[1]
+		}
+	}
+	return region
 }
 
 // earlier are the groups that others depend on when a request is put together.
@@ -338,6 +382,7 @@ func (x sample) all(t *test, at *situation) bool {
 // at is a situation of which nothing is known but one sample.
 func (s *space) at(x sample) *situation {
 	at := newSituation(s.key)
+	at.Region = s.region
 	if x.set != nil {
 		x.set(at)
 	}

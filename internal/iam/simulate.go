@@ -137,27 +137,28 @@ func (m *simulation) run(policies, boundaries []string, resourcePolicy *string, 
 	if len(m.resources) == 0 {
 		m.resources = []string{"*"}
 	}
-	var all []iamapi.EvaluationResult
-	for _, action := range m.actions {
-		for _, resource := range m.resources {
-			r, err := m.evaluate(action, resource)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, *r)
-		}
-	}
+	all := len(m.actions) * len(m.resources)
 	after, err := strconv.Atoi(model.Or(marker, "0"))
-	if err != nil || after < 0 || after > len(all) {
+	if err != nil || after < 0 || after > all {
 		return nil, iamapi.InvalidInputException("Invalid Marker.")
 	}
-	end := min(after+int(model.Or(most, 100)), len(all))
-	out := &iamapi.SimulatePolicyResponse{EvaluationResults: all[after:end], IsTruncated: new(end < len(all))}
-	if end < len(all) {
+	end := min(after+min(int(model.Or(most, 100)), maxResults), all)
+	out := &iamapi.SimulatePolicyResponse{EvaluationResults: []iamapi.EvaluationResult{}, IsTruncated: new(end < all)}
+	for i := after; i < end; i++ {
+		r, err := m.evaluate(m.actions[i/len(m.resources)], m.resources[i%len(m.resources)])
+		if err != nil {
+			return nil, err
+		}
+		out.EvaluationResults = append(out.EvaluationResults, *r)
+	}
+	if end < all {
 		out.Marker = new(strconv.Itoa(end))
 	}
 	return out, nil
 }
+
+// maxResults bounds the results of one answer.
+const maxResults = 1000
 
 func input(text string, kind policy.Kind, name string) (*policy.Policy, error) {
 	doc, err := policy.Parse([]byte(text))

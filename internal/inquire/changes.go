@@ -19,8 +19,8 @@ import (
 type Change struct {
 	// What are the steps; all are needed, and mostly there is one.
 	What []string
-	// Statement is the statement to add, as JSON, if that is the change.
-	Statement string `json:",omitzero"`
+	// Statements are those to add, as JSON, as far as that is the change.
+	Statements []string `json:",omitzero"`
 	// Widens says that a Deny would be taken away, which others may rely on.
 	Widens bool `json:",omitzero"`
 }
@@ -39,7 +39,10 @@ func (w *World) changes(tx *store.Tx, c Case, s *situation) (out []Change, err e
 	if err != nil {
 		return nil, err
 	}
-	edits := editsOf(tx, s)
+	edits, err := editsOf(tx, s)
+	if err != nil {
+		return nil, err
+	}
 	for _, o := range others {
 		if d := o.evaluate(); d.Allowed() {
 			out = append(out, Change{What: []string{o.what}})
@@ -47,25 +50,37 @@ func (w *World) changes(tx *store.Tx, c Case, s *situation) (out []Change, err e
 	}
 	for _, e := range edits {
 		if s.allowedWith(e) {
-			out = append(out, Change{What: []string{e.what}, Statement: e.statement, Widens: e.widens})
+			out = append(out, Change{What: []string{e.what}, Statements: statements(e), Widens: e.widens})
 		}
 	}
-	if out != nil {
+	if out != nil || len(edits)*(len(edits)+len(others)) > maxTries {
 		return out, nil
 	}
 	for i, e := range edits {
 		for _, o := range others {
 			if !e.widens && o.allowedWith(e) {
-				out = append(out, Change{What: []string{o.what, e.what}, Statement: e.statement})
+				out = append(out, Change{What: []string{o.what, e.what}, Statements: statements(e)})
 			}
 		}
 		for _, f := range edits[i+1:] {
 			if s.allowedWith(e, f) {
-				out = append(out, Change{What: []string{e.what, f.what}, Widens: e.widens || f.widens})
+				out = append(out, Change{What: []string{e.what, f.what}, Statements: statements(e, f), Widens: e.widens || f.widens})
 			}
 		}
 	}
 	return out, nil
+}
+
+// maxTries bounds how many pairs of changes are tried.
+const maxTries = 2000
+
+func statements(edits ...edit) (out []string) {
+	for _, e := range edits {
+		if e.statement != "" {
+			out = append(out, e.statement)
+		}
+	}
+	return out
 }
 
 // allowedWith decides with changed policies.
@@ -81,7 +96,7 @@ func (s *situation) allowedWith(edits ...edit) bool {
 
 // editsOf are the changes to policies that could matter: a statement more in a layer, one
 // that denies taken away, a grant.
-func editsOf(tx *store.Tx, s *situation) (out []edit) {
+func editsOf(tx *store.Tx, s *situation) (out []edit, err error) {
 	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: partition(s.request.Resource)}
 	for _, l := range layers(s) {
 		for _, x := range l.policies {
@@ -102,7 +117,14 @@ func editsOf(tx *store.Tx, s *situation) (out []edit) {
 		p := policy.Compile(doc, kind, "a statement more")
 		out = append(out, edit{what: "add a statement to " + layer, statement: statement.JSON(), apply: func(to *authz.Policies) { apply(to, p) }})
 	}
-	if r.Guarded && s.policies.Resource != nil {
+	op := strings.TrimPrefix(r.Action.String(), "kms:")
+	changeable, grantable := false, false
+	if r.Guarded {
+		if changeable, grantable, err = kms.Changeable(tx, r.Resource, op); err != nil {
+			return nil, err
+		}
+	}
+	if changeable && s.policies.Resource != nil {
 		direct := allow
 		direct.Principal, direct.Resource = &policy.Principals{Entries: []policy.PrincipalEntry{principalEntry(&r.Caller)}}, texts("*")
 		add("the key policy", direct, func(p *authz.Policies, more *policy.Policy) {
@@ -136,12 +158,12 @@ func editsOf(tx *store.Tx, s *situation) (out []edit) {
 		all.Principal = &policy.Principals{Everyone: true}
 		add("the VPC endpoint policy", all, func(p *authz.Policies, more *policy.Policy) { p.Endpoint = p.Endpoint.With(all, policy.Endpoint) })
 	}
-	if op := strings.TrimPrefix(r.Action.String(), "kms:"); r.Guarded && slices.Contains(kms.GrantOperations, op) && op != "RetireGrant" {
+	if grantable && r.Caller.Kind != policy.Service {
 		grantee := principalEntry(&r.Caller).Values.Items[0].Text
 		g := policy.Grant(policy.GrantTerms{Name: "a grant more", Grantee: grantee, Operations: []string{op}})
 		out = append(out, edit{what: "grant " + op + " to " + grantee, apply: func(p *authz.Policies) { p.Grants = append(slices.Clip(p.Grants), g) }})
 	}
-	return out
+	return out, nil
 }
 
 func texts(s ...string) *policy.List {

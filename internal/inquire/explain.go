@@ -30,9 +30,11 @@ type Explanation struct {
 
 // A Layer is what one type of policies says.
 type Layer struct {
-	Name       string
-	Says       string // denies, allows, allows nothing of it; or that there is none, or that it is not asked
-	Statements []Statement
+	Name string
+	// OfOrganization says that the policies are the organization's.
+	OfOrganization bool   `json:",omitzero"`
+	Says           string // denies, allows, allows nothing of it; or that there is none, or that it is not asked
+	Statements     []Statement
 }
 
 // A Statement is one that bears on the case: it applies, or does not for the reason given.
@@ -95,6 +97,9 @@ func explain(tx *store.Tx, s *situation) (*Explanation, error) {
 		out.Layers = append(out.Layers, layer)
 	}
 	out.Why = why(s, &d, names)
+	if strings.HasSuffix(out.Action, "Alias") && s.request.Guarded {
+		out.Why += " The alias must be allowed as well (AUTH-9.1)."
+	}
 	return out, nil
 }
 
@@ -163,6 +168,9 @@ type places struct {
 // document is a policy as its readers see it: a key policy as GetKeyPolicy returns it, any
 // other one as it was written.
 func (p *places) document(x *policy.Policy) (*policy.Document, error) {
+	if x == nil {
+		return &policy.Document{}, nil
+	}
 	if x.Name != storedKeyPolicy {
 		return x.Document, nil
 	}
@@ -185,7 +193,7 @@ const storedKeyPolicy = "key policy"
 
 // layer tells what a layer says.
 func (p *places) layer(l layer, r *authz.Request) (Layer, error) {
-	out := Layer{Name: l.name, Statements: []Statement{}}
+	out := Layer{Name: l.name, OfOrganization: l.layer == authz.SCPLayer || l.layer == authz.RCPLayer, Statements: []Statement{}}
 	denies, allows := false, false
 	for _, x := range l.policies {
 		doc, err := p.document(x)

@@ -174,7 +174,11 @@ func withDenies(doc *policy.Document, statements ...policy.Statement) *policy.Do
 	return out
 }
 
-// conditionsOf are a statement's conditions, by key.
+// plain are the operators that go without saying: a key has one of the values.
+var plain = []string{"StringEquals", "StringLike", "ArnEquals", "ArnLike", "Bool", "IpAddress", "NumericEquals", "DateEquals", "ForAnyValue:StringEquals", "ForAnyValue:StringLike"}
+
+// conditionsOf are a statement's conditions, by key, with the operator before it if that does
+// not go without saying.
 func conditionsOf(s *policy.Statement) map[string]string {
 	out := map[string]string{}
 	for _, c := range s.Conditions {
@@ -182,11 +186,14 @@ func conditionsOf(s *policy.Statement) map[string]string {
 		for _, v := range c.Values.Items {
 			values = append(values, v.Text)
 		}
-		text := strings.Join(values, ",")
-		if before, known := out[c.Key]; known {
+		key, text := c.Key, strings.Join(values, ",")
+		if !slices.Contains(plain, c.Operator) {
+			key = c.Operator + " " + c.Key
+		}
+		if before, known := out[key]; known {
 			text = before + "," + text
 		}
-		out[c.Key] = text
+		out[key] = text
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/claviger/claviger/internal/analyze"
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/authz"
@@ -46,6 +47,8 @@ type Case struct {
 	KeyPolicy *Text `json:",omitzero"`
 	// Now is the time of the request; zero is the present.
 	Now time.Time `json:",omitzero"`
+
+	recorded bool // it was made, so that it had what is given
 }
 
 // A Text is a policy document with a name for it.
@@ -85,11 +88,20 @@ func (w *World) situation(tx *store.Tx, c Case) (*situation, error) {
 		action = "kms:" + action
 	}
 	var ok bool
-	if around.hypothesis.Action, ok = policy.ActionNamed(action); !ok || !strings.HasPrefix(action, "kms:") {
+	if around.hypothesis.Action, ok = policy.ActionNamed(action); !ok || !strings.HasPrefix(around.hypothesis.Action.String(), "kms:") {
 		return nil, fmt.Errorf("%w: there is no action %s", ErrQuestion, action)
 	}
 	if around.hypothesis.Key, around.hypothesis.Grant = c.Key, c.Grant; c.Key == "" && authz.OnKeys.Has(around.hypothesis.Action) {
 		return nil, fmt.Errorf("%w: %s needs a key", ErrQuestion, action)
+	}
+	if a := around.hypothesis.Action; c.Key != "" && !authz.OnKeys.Has(a) && !strings.HasSuffix(action, "Alias") {
+		return nil, fmt.Errorf("%w: %s is about no key", ErrQuestion, a)
+	}
+	for _, pair := range c.Given {
+		name, _, _ := strings.Cut(pair, "=")
+		if key := policy.KeyNamed(name); !c.recorded && !analyze.Carries(key, around.hypothesis.Action) {
+			return nil, fmt.Errorf("%w: requests for %s do not have %s", ErrQuestion, action, key)
+		}
 	}
 	credential, err := iam.Suppose(tx, c.As, c.Of)
 	if err != nil {

@@ -98,7 +98,7 @@ func decisions(r *audit.Record, in map[string]any) (out []audit.Decision) {
 // caseOf is what a record says about who asked, and how.
 func caseOf(r *audit.Record) (c Case, ok bool) {
 	id := r.UserIdentity
-	c = Case{As: id.ARN, Region: r.AWSRegion, Now: r.EventTime}
+	c = Case{As: id.ARN, Region: r.AWSRegion, Now: r.EventTime, recorded: true}
 	add := func(name, value string) {
 		if value != "" {
 			c.Given = append(c.Given, name+"="+value)

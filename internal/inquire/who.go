@@ -87,7 +87,7 @@ func (w *World) Who(ctx context.Context, q WhoQuestion) (rows []Row, err error) 
 			}
 			var rows []Row
 			for _, way := range ways {
-				rows = append(rows, Row{Principals: []string{c.As}, By: names.way(way), Conditions: way.Conditions})
+				rows = append(rows, Row{Principals: []string{c.As}, By: names.way(way), Conditions: s.conditions(way)})
 			}
 			t.addAll(c.As, s.request.Caller.EntityARN, rows)
 		}
@@ -181,6 +181,14 @@ func (s *situation) outside(of string) bool {
 	default:
 		return true
 	}
+}
+
+// conditions are those of a way, and what an alias needs beside its key (AUTH-9.1).
+func (s *situation) conditions(w analyze.Way) []string {
+	if strings.HasSuffix(s.request.Action.String(), "Alias") {
+		return append(slices.Clip(w.Conditions), "identity policies allow it on the alias as well")
+	}
+	return w.Conditions
 }
 
 // subject is a situation of which only what is known for certain is fixed.
@@ -282,7 +290,7 @@ func (w *World) rights(tx *store.Tx, c Case) (out []Right, err error) {
 			return nil, err
 		}
 		for _, way := range ways {
-			r := Right{Key: c.Key, Actions: []string{c.Action}, By: names.way(way), Conditions: way.Conditions}
+			r := Right{Key: c.Key, Actions: []string{c.Action}, By: names.way(way), Conditions: s.conditions(way)}
 			name := fmt.Sprint(r.By, r.Conditions)
 			if i, known := seen[name]; known {
 				out[i].Actions = append(out[i].Actions, c.Action)

@@ -202,3 +202,18 @@ func Likeness(tx *store.Tx, key string) (string, error) {
 	}
 	return like, nil
 }
+
+// Changeable reports whether a key's policy can be changed, and whether a grant on it can give
+// an operation by itself. store.ErrNotFound: there is no such key.
+func Changeable(tx *store.Tx, key, operation string) (byPolicy, byGrant bool, err error) {
+	a, err := arn.Parse(key)
+	if err != nil {
+		return false, false, err
+	}
+	k, err := store.Get(tx, keyKind, keyKey(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")))
+	if err != nil {
+		return false, false, err
+	}
+	alone := operation != "CreateGrant" && operation != "RetireGrant"
+	return k.Manager == "", k.Manager == "" && alone && slices.Contains(GrantOperations, operation) && k.grantable(operation), nil
+}

@@ -50,7 +50,7 @@ type ActionSet [(NumActions + 63) / 64]uint64
 func (s *ActionSet) Has(a Action) bool { return s[a/64]&(1<<(a%64)) != 0 }
 
 // All lists the actions of the set, in order.
-func (s *ActionSet) All() (out []Action) {
+func (s ActionSet) All() (out []Action) {
 	for a := Action(1); int(a) < NumActions; a++ {
 		if s.Has(a) {
 			out = append(out, a)

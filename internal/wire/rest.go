@@ -51,7 +51,7 @@ func (x *exchange) decodeREST(in request) error {
 	members := map[string]jsontext.Value{}
 	if len(x.body) > 0 {
 		if err := json.Unmarshal(x.body, &members); err != nil {
-			return model.NewFault("SerializationException", 400, "").Because(err)
+			return model.NewFault("SerializationException", 400, "The body is not a JSON object.").Because(err)
 		}
 	}
 	query, err := url.ParseQuery(x.r.URL.RawQuery)
@@ -60,13 +60,15 @@ func (x *exchange) decodeREST(in request) error {
 	}
 	put := func(name, text, kind string) error {
 		v := jsontext.Value(text)
+		var err error
 		if kind != "integer" && kind != "boolean" {
 			v, err = jsontext.AppendQuote(nil, text)
-		} else if !v.IsValid() {
-			err = model.NewFault("SerializationException", 400, "")
+		}
+		if err != nil || !v.IsValid() {
+			return model.NewFault("ValidationException", 400, "The value of "+name+" is not valid.")
 		}
 		members[name] = v
-		return err
+		return nil
 	}
 	for name, kind := range x.route.Query {
 		delete(members, name)
