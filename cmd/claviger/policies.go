@@ -392,15 +392,22 @@ func policyPublic(c *policyCommand) error {
 		analyze.Undecided: "Undecided whether it is public."}, a.Verdict, "")
 }
 
+var neverTitles = map[analyze.Verdict]string{analyze.Proven: "Proven: never.", analyze.Refuted: "It can happen:", analyze.Undecided: "Undecided."}
+
 // policyNever asks whether actions are never allowed.
 func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
 	var actions fileList
+	var forbidden string
 	return policyCommandOf("policy never", 1, func(c *policyCommand) {
-		actions = nil
+		actions, forbidden = nil, ""
+		c.flags.StringVar(&forbidden, "forbidden", "", "file with a policy that allows just what must never be: actions, resources, principals, conditions")
 		c.flags.Var(&actions, "action", "action that nobody may do, as kms:Decrypt or kms:*; may be repeated")
 	}, func(c *policyCommand) error {
-		if len(actions) == 0 {
-			return errors.New("policy never needs --action")
+		if forbidden != "" && len(actions) == 0 {
+			return c.never(forbidden)
+		}
+		if len(actions) == 0 || forbidden != "" {
+			return errors.New("policy never needs --action or --forbidden")
 		}
 		var set policy.ActionSet
 		for _, pattern := range actions {
@@ -417,8 +424,39 @@ func policyNever() func(context.Context, []string, io.Writer, io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return c.print(show(a, c.policies[0], nil), map[analyze.Verdict]string{analyze.Proven: "Proven: never.", analyze.Refuted: "It can happen:", analyze.Undecided: "Undecided."}, a.Verdict, "")
+		return c.print(show(a, c.policies[0], nil), neverTitles, a.Verdict, "")
 	})
+}
+
+// never asks whether nothing that a policy in a file allows is allowed: whether it would make
+// no difference to deny that.
+func (c *policyCommand) never(forbidden string) error {
+	text, err := os.ReadFile(forbidden)
+	if err != nil {
+		return err
+	}
+	doc, err := policy.Parse(text)
+	if err == nil {
+		err = policy.Validate(doc, policy.Key)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", forbidden, err)
+	}
+	p := c.policies[0]
+	without := *p.Document
+	without.Statements = slices.Clone(without.Statements)
+	for _, s := range doc.Statements {
+		if s.Effect != policy.Allow || doc.Version != p.Document.Version {
+			return fmt.Errorf("%s: it has statements that allow, of the Version %q", forbidden, p.Document.Version)
+		}
+		s.Effect = policy.Deny
+		without.Statements = append(without.Statements, s)
+	}
+	a, err := analyze.NewAccess(analyze.Key(c.key), policy.Compile(&without, policy.Key, p.Name), p)
+	if err != nil {
+		return err
+	}
+	return c.print(show(a, p, nil), neverTitles, a.Verdict, "")
 }
 
 // policyWho lists who may do something.
