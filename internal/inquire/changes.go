@@ -71,8 +71,12 @@ func (w *World) changes(tx *store.Tx, c Case, s *situation) (out []Change, err e
 	return out, nil
 }
 
-// maxTries bounds how many pairs of changes are tried.
-const maxTries = 2000
+// maxTries bounds how many pairs of changes are tried, and maxTests how many conditions are
+// tried to be turned.
+const (
+	maxTries = 2000
+	maxTests = 60
+)
 
 func statements(edits ...edit) (out []string) {
 	for _, e := range edits {
@@ -245,6 +249,7 @@ type otherwise struct {
 // otherwise, since its key has another value.
 func (w *World) askedOtherwise(tx *store.Tx, c Case, s *situation) (out []otherwise, err error) {
 	done := map[string]bool{}
+	tests := 0
 	for _, l := range layers(s) {
 		for _, x := range l.policies {
 			for _, rule := range x.Rules() {
@@ -254,6 +259,9 @@ func (w *World) askedOtherwise(tx *store.Tx, c Case, s *situation) (out []otherw
 				for _, t := range rule.Tests() {
 					if t.Holds(s.request) != (rule.Effect == policy.Deny) {
 						continue
+					}
+					if tests++; tests > maxTests {
+						return out, nil
 					}
 					found, err := w.turned(tx, c, t, s)
 					if err != nil {

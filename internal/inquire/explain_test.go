@@ -131,6 +131,8 @@ func TestQuestions(t *testing.T) {
 		"a derived one":     func(c *inquire.Case) { c.Given = []string{"aws:PrincipalAccount=1"} },
 		"no time":           func(c *inquire.Case) { c.Given = []string{"aws:CurrentTime=noon"} },
 		"broken policy":     func(c *inquire.Case) { c.KeyPolicy = &inquire.Text{Name: "x", Document: "{"} },
+		"a long policy":     func(c *inquire.Case) { c.KeyPolicy = &inquire.Text{Name: "x", Document: strings.Repeat(" ", 40<<10)} },
+		"many policies":     func(c *inquire.Case) { c.Session = make([]inquire.Text, 11) },
 		"broken session":    func(c *inquire.Case) { c.Session = []inquire.Text{{Name: "x", Document: "{"}} },
 	} {
 		c := good

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,8 +73,37 @@ func (s *situation) evaluate() authz.Decision {
 // cannot be.
 var ErrQuestion = errors.New("inquire: that cannot be asked")
 
+// Bounds on what a case brings, so that it is decided in moments.
+const (
+	maxGiven    = 200
+	maxSessions = 10
+	maxDocument = 32 << 10 // bytes
+)
+
+// bounded refuses a case that brings too much.
+func (c *Case) bounded() error {
+	documents := slices.Clone(c.Session)
+	for _, t := range []*Text{c.KeyPolicy, c.EndpointPolicy} {
+		if t != nil {
+			documents = append(documents, *t)
+		}
+	}
+	for _, t := range documents {
+		if len(t.Document) > maxDocument {
+			return fmt.Errorf("%w: %s is longer than %d bytes", ErrQuestion, t.Name, maxDocument)
+		}
+	}
+	if len(c.Given) > maxGiven || len(c.Session)+len(c.SessionARNs) > maxSessions {
+		return fmt.Errorf("%w: more than %d condition keys, or than %d session policies", ErrQuestion, maxGiven, maxSessions)
+	}
+	return nil
+}
+
 // situation reads what a decision about the case depends on.
 func (w *World) situation(tx *store.Tx, c Case) (*situation, error) {
+	if err := c.bounded(); err != nil {
+		return nil, err
+	}
 	around := circumstances{call: iam.Call{Now: c.Now, SourceIP: "203.0.113.10", UserAgent: "claviger", Secure: true, Region: region(c), Entry: &audit.Entry{}}}
 	if c.Now.IsZero() {
 		around.call.Now = time.Now().UTC()

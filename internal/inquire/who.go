@@ -71,6 +71,9 @@ func (w *World) Who(ctx context.Context, q WhoQuestion) (rows []Row, err error) 
 			return err
 		}
 		for _, c.As = range slices.Concat(named, principals) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			s, err := w.situation(tx, c)
 			if errors.Is(err, ErrQuestion) {
 				continue // a session of a role that is gone
