@@ -11,21 +11,16 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/claviger/claviger/internal/advisor"
-	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/audit"
-	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/inquire"
-	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/server"
 	"github.com/claviger/claviger/internal/sigv4"
-	"github.com/claviger/claviger/internal/store"
 )
 
 // An inquiry is a command that asks about a world: what a server serves, what a data
@@ -93,6 +88,7 @@ func (q *inquiry) ask(ctx context.Context, files func(context.Context, *inquire.
 		return q.read(ctx, f, command)
 	case q.dir.dir != "":
 		r, w := io.Pipe()
+		defer r.Close() // lets the export end where reading it failed
 		go func() {
 			w.CloseWithError(q.dir.operator(ctx, q.stderr, func(o operate.Operator) error { return o.Export(ctx, w) }))
 		}()
@@ -130,136 +126,6 @@ func inquired(stderr io.Writer, err error) error {
 		fmt.Fprintln(stderr, "claviger:", err)
 	}
 	return misuse
-}
-
-// A caseFlags is the flags that describe a case.
-type caseFlags struct {
-	asked                    inquire.Case
-	given, session, identity fileList
-	keyPolicy, endpoint, at  string
-	files                    []inquire.Text // identity policies
-}
-
-func (c *caseFlags) register(f *flag.FlagSet) {
-	f.StringVar(&c.asked.As, "as", "", "who asks: the ARN of a root user, user, role or session, or a service principal")
-	f.StringVar(&c.asked.Action, "action", "", "the action, as kms:Decrypt")
-	f.StringVar(&c.asked.Key, "key", "", "the key: ARN, id or alias")
-	f.StringVar(&c.asked.Region, "region", "", "the Region (default that of the key's ARN, or us-east-1)")
-	f.Var(&c.given, "given", "value of a condition key, as kms:EncryptionContext:app=web; may be repeated")
-	f.Var(&c.session, "session-policy", "file with a session policy; may be repeated")
-	f.StringVar(&c.keyPolicy, "key-policy", "", "file with a key policy, in place of the key's")
-	f.Var(&c.identity, "identity-policy", "file with an identity policy of --as, if nothing but files is asked about; may be repeated")
-	f.StringVar(&c.endpoint, "endpoint-policy", "", "file with the policy of the VPC endpoint that --given aws:SourceVpce names (default: it allows everything)")
-	f.StringVar(&c.asked.Grant, "grant", "", "id of the grant, for kms:RetireGrant")
-	f.StringVar(&c.at, "at", "", "time of the request, RFC 3339 (default now)")
-}
-
-// read reads the files.
-func (c *caseFlags) read() (err error) {
-	c.asked.Given = c.given
-	if c.at != "" {
-		if c.asked.Now, err = time.Parse(time.RFC3339, c.at); err != nil {
-			return fmt.Errorf("--at: %w", err)
-		}
-	}
-	for _, name := range c.session {
-		t, err := readText(name)
-		if err != nil {
-			return err
-		}
-		c.asked.Session = append(c.asked.Session, t)
-	}
-	if c.keyPolicy != "" {
-		t, err := readText(c.keyPolicy)
-		if err != nil {
-			return err
-		}
-		c.asked.KeyPolicy = &t
-	}
-	if c.endpoint != "" {
-		t, err := readText(c.endpoint)
-		if err != nil {
-			return err
-		}
-		c.asked.EndpointPolicy = &t
-	}
-	for _, name := range c.identity {
-		t, err := readText(name)
-		if err != nil {
-			return err
-		}
-		c.files = append(c.files, t)
-	}
-	return nil
-}
-
-func readText(name string) (inquire.Text, error) {
-	text, err := os.ReadFile(name)
-	return inquire.Text{Name: name, Document: string(text)}, err
-}
-
-// inhabit makes the world of a case that files alone describe: whoever asks, and the key.
-func (c *caseFlags) inhabit(ctx context.Context, w *inquire.World) error {
-	if c.keyPolicy == "" {
-		return errors.New("what to ask about: --data DIR, --world EXPORT, or --key-policy FILE")
-	}
-	who, err := arn.Parse(c.asked.As)
-	if err != nil && !iam.IsServicePrincipal(c.asked.As) {
-		return fmt.Errorf("--as: %q is not the ARN of a principal, and not a service principal", c.asked.As)
-	}
-	account := who.Account
-	key, err := arn.Parse(c.asked.Key)
-	if c.asked.Key == "" || err != nil {
-		region := cmp.Or(c.asked.Region, "us-east-1")
-		if account == "" {
-			return errors.New("--key: the ARN of the key is needed")
-		}
-		key = arn.ARN{Partition: arn.Partition(region), Service: "kms", Region: region, Account: account, Resource: "key/00000000-0000-0000-0000-000000000000"}
-		c.asked.Key = key.String()
-	}
-	id, ok := strings.CutPrefix(key.Resource, "key/")
-	if key.Service != "kms" || !ok {
-		return fmt.Errorf("--key: %q is not the ARN of a KMS key", c.asked.Key)
-	}
-	e, err := c.entity(who)
-	if err != nil {
-		return err
-	}
-	return w.DB.Update(ctx, func(tx *store.Tx) error {
-		if account != "" {
-			if err := iam.AddAccount(tx, iam.Account{ID: account}); err != nil {
-				return err
-			}
-		}
-		if e != nil {
-			if err := iam.LoadIdentity(tx, e); err != nil {
-				return err
-			}
-		}
-		return kms.LoadKey(tx, &kms.Key{ID: id, Account: key.Account, Region: key.Region,
-			Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}]}`})
-	})
-}
-
-// entity is the user or role of an ARN, with the policies of the files.
-func (c *caseFlags) entity(who arn.ARN) (*iam.Entity, error) {
-	parts := strings.Split(who.Resource, "/")
-	e := &iam.Entity{Account: who.Account, Class: iam.Class(parts[0]), Name: parts[len(parts)-1], Inline: map[string]string{}}
-	switch {
-	case who.Service == "iam" && (parts[0] == "user" || parts[0] == "role") && len(parts) > 1:
-		e.Path = "/" + strings.Join(append(parts[1:len(parts)-1:len(parts)-1], ""), "/")
-	case who.Service == "sts" && parts[0] == "assumed-role" && len(parts) == 3:
-		e.Class, e.Name = iam.RoleClass, parts[1]
-	default:
-		if c.files != nil {
-			return nil, errors.New("--identity-policy: " + c.asked.As + " has no identity policies")
-		}
-		return nil, nil
-	}
-	for _, t := range c.files {
-		e.Inline[t.Name] = t.Document
-	}
-	return e, nil
 }
 
 // explain tells why a request is decided as it is.
@@ -461,13 +327,6 @@ func (q *inquiry) json(failed error, v any) error {
 	return writeJSON(q.stdout, v)
 }
 
-func printWay(w io.Writer, by string, conditions []string) {
-	fmt.Fprintln(w, "  by", by)
-	for _, condition := range conditions {
-		fmt.Fprintln(w, "  if", condition)
-	}
-}
-
 // explainRecorded explains a request by its id.
 func (q *inquiry) explainRecorded(ctx context.Context, id string) error {
 	if q.dir.dir == "" && q.dir.auditDir == "" {
@@ -524,72 +383,4 @@ func (q *inquiry) printRecorded(out *inquire.Recorded) error {
 		fmt.Fprintln(q.stdout, "Not by the policies of now:", why)
 	}
 	return status
-}
-
-// decided is a decision on record, in words.
-func decided(d audit.Decision) string {
-	text := d.Outcome
-	if d.By != "" {
-		text += " by " + d.By
-	}
-	if d.Missing != "" {
-		text += ", no " + d.Missing + " allows it"
-	}
-	if d.Via != "" {
-		text += " (" + d.Via + ")"
-	}
-	return text
-}
-
-func printExplanation(w io.Writer, e *inquire.Explanation) {
-	fmt.Fprintf(w, "%s (%s)\n", e.Why, strings.Join(e.Rules, ", "))
-	fmt.Fprintf(w, "  %s\n  %s\n  on %s\n", e.Caller, e.Action, e.Resource)
-	for _, l := range e.Layers {
-		fmt.Fprintf(w, "\n%s: %s\n", l.Name, l.Says)
-		for _, s := range l.Statements {
-			printStatement(w, &s)
-		}
-	}
-	if e.Changes != nil {
-		fmt.Fprintln(w, "\nAny of these would allow it:")
-	} else if !e.Allowed {
-		fmt.Fprintln(w, "\nNo change by itself, nor two together, would allow it.")
-	}
-	for _, c := range e.Changes {
-		fmt.Fprintf(w, "  - %s\n", strings.Join(c.What, ", and "))
-		for _, s := range c.Statements {
-			fmt.Fprintf(w, "      %s\n", s)
-		}
-	}
-	if e.Needs != nil {
-		fmt.Fprintln(w, "\nIt would be refused without any of:")
-	} else if e.Allowed {
-		fmt.Fprintln(w, "\nNo single statement's removal would refuse it.")
-	}
-	for _, n := range e.Needs {
-		fmt.Fprintf(w, "  - %s\n", n)
-	}
-}
-
-func printStatement(w io.Writer, s *inquire.Statement) {
-	where := s.Policy
-	if s.Line > 0 {
-		where = fmt.Sprintf("%s:%d:%d", filepath.Clean(s.Policy), s.Line, s.Column)
-	}
-	fmt.Fprintf(w, "  %s, statement %d", where, s.Number)
-	if s.Sid != "" {
-		fmt.Fprintf(w, " %s", s.Sid)
-	}
-	fmt.Fprintf(w, ": %s", s.Effect)
-	if s.Names != "" {
-		fmt.Fprintf(w, ", names %s", s.Names)
-	}
-	if s.Applies {
-		fmt.Fprintln(w, "; it applies")
-	} else {
-		fmt.Fprintf(w, "; %s\n", s.Because)
-	}
-	for _, f := range s.Failed {
-		fmt.Fprintf(w, "    %d:%d %s %s: wants %s, the request has %s\n", f.Line, f.Column, f.Operator, f.Key, strings.Join(f.Wants, " or "), f.Has)
-	}
 }

@@ -250,15 +250,18 @@ func (s *Service) findings(ctx context.Context, a *analyzer) (out []finding, err
 }
 
 // selected are the findings of an analyzer that satisfy a filter.
-func (s *Service) selected(ctx context.Context, call *iam.Call, action, analyzer string, filter map[string]analyzerapi.Criterion) (a *analyzerRecord, out []finding, err error) {
+func (s *Service) selected(ctx context.Context, call *iam.Call, action, name string, filter map[string]analyzerapi.Criterion) (a *analyzer, out []finding, err error) {
 	err = call.View(ctx, s.db, func(tx *store.Tx) error {
-		a, err = named(tx, call, action, analyzer)
+		a, err = named(tx, call, action, name)
 		return err
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	found, err := s.findings(ctx, a)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, f := range found {
 		ok, err := f.satisfies(filter)
 		if err != nil {
@@ -268,10 +271,8 @@ func (s *Service) selected(ctx context.Context, call *iam.Call, action, analyzer
 			out = append(out, f)
 		}
 	}
-	return a, out, err
+	return a, out, nil
 }
-
-type analyzerRecord = analyzer
 
 // satisfies reports whether a finding has what each criterion asks for.
 func (f *finding) satisfies(filter map[string]analyzerapi.Criterion) (bool, error) {
@@ -360,8 +361,8 @@ func (f *finding) sources() []analyzerapi.FindingSource {
 }
 
 // one finds a finding by its id.
-func (s *Service) one(ctx context.Context, call *iam.Call, analyzer, id string) (*analyzerRecord, *finding, error) {
-	a, found, err := s.selected(ctx, call, "GetFinding", analyzer, nil)
+func (s *Service) one(ctx context.Context, call *iam.Call, name, id string) (*analyzer, *finding, error) {
+	a, found, err := s.selected(ctx, call, "GetFinding", name, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -70,9 +70,9 @@ func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *a
 }
 
 // preview finds a preview by its id.
-func (s *Service) preview(ctx context.Context, call *iam.Call, action, analyzer, id string) (a *analyzerRecord, p *preview, err error) {
+func (s *Service) preview(ctx context.Context, call *iam.Call, action, name, id string) (a *analyzer, p *preview, err error) {
 	err = call.View(ctx, s.db, func(tx *store.Tx) error {
-		if a, err = named(tx, call, action, analyzer); err != nil {
+		if a, err = named(tx, call, action, name); err != nil {
 			return err
 		}
 		p, err = store.Get(tx, previewKind, previewPrefix(a.Region, a.Account, a.Name)+id)

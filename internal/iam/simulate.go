@@ -249,9 +249,8 @@ func (m *simulation) statement(step policy.Step) iamapi.Statement {
 		kind, _, _ = strings.Cut(name[strings.Index(name, "::")+15:], "/") // after the account
 	}
 	out := iamapi.Statement{SourcePolicyId: new(step.Policy.Name), SourcePolicyType: &kind}
-	if s.Pos.Line > 0 {
+	if s.Pos.Line > 0 { // where it ends is not kept: no EndPosition
 		out.StartPosition = &iamapi.Position{Line: new(int32(s.Pos.Line)), Column: new(int32(s.Pos.Column))}
-		out.EndPosition = out.StartPosition
 	}
 	return out
 }

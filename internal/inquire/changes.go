@@ -101,7 +101,7 @@ func (s *situation) allowedWith(edits ...edit) bool {
 // editsOf are the changes to policies that could matter: a statement more in a layer, one
 // that denies taken away, a grant.
 func editsOf(tx *store.Tx, s *situation) (out []edit, err error) {
-	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: partition(s.request.Resource)}
+	names := newPlaces(tx, partition(s.request.Resource))
 	for _, l := range layers(s) {
 		for _, x := range l.policies {
 			for _, ref := range applying(x, s.request, policy.Deny) {
@@ -225,7 +225,7 @@ func replace(p *authz.Policies, old, new *policy.Policy) {
 
 // needs are the statements without any one of which an allowed situation would be refused.
 func needs(tx *store.Tx, s *situation) (out []string) {
-	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: partition(s.request.Resource)}
+	names := newPlaces(tx, partition(s.request.Resource))
 	for _, l := range layers(s) {
 		for _, x := range l.policies {
 			for _, ref := range applying(x, s.request, policy.Allow) {

@@ -88,7 +88,7 @@ func explain(tx *store.Tx, s *situation) (*Explanation, error) {
 	if !d.Allowed() {
 		out.Message = d.Refusal(r)
 	}
-	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: partition(r.Resource)}
+	names := newPlaces(tx, partition(r.Resource))
 	for _, l := range layers(s) {
 		layer, err := names.layer(l, r)
 		if err != nil {
@@ -163,6 +163,10 @@ type places struct {
 	tx        *store.Tx
 	partition string
 	of        map[*policy.Policy]*policy.Document // nil for a policy as it is stored
+}
+
+func newPlaces(tx *store.Tx, partition string) *places {
+	return &places{tx: tx, partition: partition, of: map[*policy.Policy]*policy.Document{}}
 }
 
 // document is a policy as its readers see it: a key policy as GetKeyPolicy returns it, any

@@ -62,7 +62,7 @@ func (w *World) external(tx *store.Tx, key string, organization bool, proposed *
 			}
 			zone.Organization = s.request.ResourceOrg.Organization
 		}
-		names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: a.Partition}
+		names := newPlaces(tx, a.Partition)
 		if doc, err = names.document(s.policies.Resource); err != nil {
 			return nil, err
 		}

@@ -161,7 +161,7 @@ func (s *Suggestion) finish(tx *store.Tx) (*Suggested, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: a.Partition}
+	names := newPlaces(tx, a.Partition)
 	present, err := names.document(x.policies.Resource)
 	if err != nil {
 		return nil, err

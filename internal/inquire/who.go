@@ -61,7 +61,7 @@ func (w *World) Who(ctx context.Context, q WhoQuestion) (rows []Row, err error) 
 			return err
 		}
 		c.Key = first.request.Resource
-		names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}, partition: partition(c.Key)}
+		names := newPlaces(tx, partition(c.Key))
 		stored, err := names.document(first.policies.Resource)
 		if err != nil {
 			return err
@@ -274,7 +274,7 @@ func (w *World) What(ctx context.Context, as, key string, given []string) (right
 // rights are what a principal may do with one key. The case's action is of no account.
 func (w *World) rights(tx *store.Tx, c Case) (out []Right, err error) {
 	seen := map[string]int{}
-	names := &places{tx: tx, of: map[*policy.Policy]*policy.Document{}}
+	names := newPlaces(tx, "")
 	for a := policy.Action(1); int(a) < policy.NumActions; a++ {
 		if !authz.OnKeys.Has(a) {
 			continue
