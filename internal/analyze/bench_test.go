@@ -42,6 +42,15 @@ func BenchmarkNewAccess(b *testing.B) {
 	}
 }
 
+func BenchmarkPublic(b *testing.B) {
+	p := tenants(55, "app-054")
+	for b.Loop() {
+		if _, err := Public(testKey(here), p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkWho(b *testing.B) {
 	p := tenants(55, "app-054")
 	for b.Loop() {

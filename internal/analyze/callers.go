@@ -1,7 +1,6 @@
 package analyze
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,58 +11,68 @@ import (
 
 // findCallers divides everybody who could call into classes.
 func (s *space) findCallers(partition string) error {
-	n := &named{space: s, partition: partition, accounts: []string{s.account}, services: []string{}}
+	n := &named{space: s, partition: partition, accounts: newNames(), arns: newNames(), services: []string{}}
+	n.accounts.add(s.account)
 	n.read()
 	if err := n.explore(); err != nil {
 		return err
 	}
 	s.accounts, s.arns, s.ids, s.bounded = n.accounts, n.arns, n.ids, n.bounded
+	s.inAccount = map[string][]member{}
 	classes := map[string]*caller{}
-	for _, who := range n.callers() {
-		c := s.classOf(who)
+	found := n.callers()
+	for i := range found {
+		who := &found[i]
+		c := s.ask(*who)
 		way := s.wayOf(c)
 		if known := classes[way]; known != nil {
-			known.members = append(known.members, who)
-			continue
+			c = known
+		} else {
+			classes[way] = c
+			c.facts = s.factsOf(*who)
+			s.callers = append(s.callers, c)
 		}
-		classes[way] = c
-		s.callers = append(s.callers, c)
+		c.members = append(c.members, who)
+		s.inAccount[who.Account] = append(s.inAccount[who.Account], member{who, c})
 	}
 	return nil
 }
 
-// classOf asks everything about one caller.
+// classOf is the class of one caller.
 func (s *space) classOf(who authz.Caller) *caller {
-	c := &caller{who: who, members: []authz.Caller{who}, holds: map[*test]bool{}, reach: map[*rule]policy.Reach{}}
-	at := newSituation(s.key)
-	at.Caller = who
+	c := s.ask(who)
+	c.facts = s.factsOf(who)
+	return c
+}
+
+// ask asks everything about one caller.
+func (s *space) ask(who authz.Caller) *caller {
+	c := &caller{who: who, holds: make([]bool, len(s.order)), reach: make([]policy.Reach, s.count)}
+	s.asking.Caller = who
 	for _, t := range s.order {
 		if t.ofCaller {
-			c.holds[t] = t.Holds(at)
+			c.holds[t.index] = t.Holds(s.asking)
 		}
 	}
 	for _, rules := range s.rules {
 		for _, r := range rules {
-			c.reach[r] = r.Reach(&who.Principal)
+			c.reach[r.index] = r.Reach(&who.Principal)
 		}
 	}
-	c.facts = s.factsOf(who)
 	return c
 }
 
 // wayOf tells classes apart.
 func (s *space) wayOf(c *caller) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d %v %v ", c.who.Kind, c.who.Account == s.account, c.who.EntityARN == "")
-	for _, t := range s.order {
-		b.WriteByte(digitOf[c.holds[t]])
+	way := make([]byte, 0, 3+len(c.holds)+len(c.reach))
+	way = append(way, byte(c.who.Kind), digitOf(c.who.Account == s.account), digitOf(c.who.EntityARN == ""))
+	for _, holds := range c.holds {
+		way = append(way, digitOf(holds))
 	}
-	for _, p := range s.given {
-		for _, r := range s.rules[p] {
-			b.WriteByte(byte('0' + c.reach[r]))
-		}
+	for _, reach := range c.reach {
+		way = append(way, byte(reach))
 	}
-	return b.String()
+	return string(way)
 }
 
 // factsOf is what is true of every request by such a caller.
@@ -94,12 +103,13 @@ func (s *space) factsOf(who authz.Caller) node {
 type named struct {
 	*space
 	partition string
-	accounts  []string
-	arns      []string
+	accounts  *names
+	arns      *names
 	ids       []string
 	services  []string
-	found     []string // ARNs that no policy names, one for each way to match patterns
-	bounded   bool     // a boundary matters
+	found     []string            // ARNs that no policy names, one for each way to match patterns
+	within    map[string][]string // all of them, and those that are found, by account
+	bounded   bool                // a boundary matters
 }
 
 // read collects what the statements and the tests about callers name.
@@ -158,8 +168,8 @@ func (n *named) pattern(key policy.KeyID, x policy.Shape) {
 }
 
 func (n *named) account(id string) {
-	if arn.IsAccount(id) && !slices.Contains(n.accounts, id) {
-		n.accounts = append(n.accounts, id)
+	if arn.IsAccount(id) {
+		n.accounts.add(id)
 	}
 }
 
@@ -177,8 +187,8 @@ func (n *named) principal(kind, text string) {
 			return
 		}
 		n.account(a.Account)
-		if a.Resource != "root" && !slices.Contains(n.arns, text) {
-			n.arns = append(n.arns, text)
+		if a.Resource != "root" {
+			n.arns.add(text)
 		}
 	}
 }
@@ -190,9 +200,6 @@ func (n *named) explore() error {
 	add := func(parts ...pattern) { patterns = append(patterns, joined(parts...)) }
 	field := pattern{{class: noColon, run: true}, {class: one, char: ':'}}
 	beginning := joined(field, field, field, field) // arn:partition:service::
-	for _, id := range n.accounts {
-		add(beginning, literal(id+":"), everything)
-	}
 	services := []pattern{joined(some(word), literal(".amazonaws.com")), joined(some(word), literal(".amazonaws.com.cn"))}
 	var ofServices []pattern
 	for _, t := range n.order {
@@ -224,15 +231,15 @@ func (n *named) explore() error {
 	path := joined(some(pathMark), literal("/"), some(word))
 	universes := []pattern{entity("iam", "root", nil), entity("iam", "user/", some(word)), entity("iam", "role/", some(word)),
 		entity("iam", "user/", path), entity("iam", "role/", path), entity("sts", "federated-user/", some(word))}
-	for _, text := range n.arns { // the role of a session that is named may have a path
+	for _, text := range n.arns.list { // the role of a session that is named may have a path
 		if a, err := arn.Parse(text); err == nil && strings.HasPrefix(a.Resource, "assumed-role/") {
 			role := strings.Split(a.Resource+"/", "/")[1]
 			universes = append(universes, joined(literal("arn:"+n.partition+":iam::"+a.Account+":role/"), some(pathMark), literal("/"+role)))
 		}
 	}
 	var err error
-	n.found, err = samples(universes, patterns, n.arns)
-	if err != nil {
+	ofAccount := func(id string) pattern { return joined(beginning, literal(id+":"), everything) }
+	if n.found, err = n.samples(universes, patterns, ofAccount); err != nil {
 		return err
 	}
 	n.space.services = slices.Clone(n.services)
@@ -242,6 +249,64 @@ func (n *named) explore() error {
 		n.services = append(n.services, otherName(name, n.region))
 	}
 	return err
+}
+
+// samples finds callers' ARNs as the function samples does, of each account that is named and
+// of others. Of the accounts that no pattern tells apart it looks at one, and puts the others
+// in its place.
+func (n *named) samples(universes, patterns []pattern, ofAccount func(id string) pattern) ([]string, error) {
+	a, start := newAutomaton(slices.Concat(universes, patterns))
+	alike := map[string]string{}  // by the ways in which the patterns go on, the account that is looked at
+	looked := map[string]string{} // the same by account
+	for _, id := range n.accounts.list {
+		way := ""
+		for _, service := range []string{"iam", "sts"} {
+			at := start
+			for _, r := range "arn:" + n.partition + ":" + service + "::" + id + ":" {
+				at = a.step(at, r)
+			}
+			way += string(bytesOf(at))
+		}
+		if alike[way] == "" {
+			alike[way] = id
+		}
+		looked[id] = alike[way]
+	}
+	for {
+		all := slices.Clone(patterns)
+		for _, id := range n.accounts.list {
+			if looked[id] == id {
+				all = append(all, ofAccount(id))
+			}
+		}
+		found, err := withAvoided(universes, all, n.arns.list)
+		if err != nil {
+			return nil, err
+		}
+		byAccount := map[string][]string{}
+		missed := false
+		miss := func(id string) { looked[id], missed = id, true } // which has to be looked at itself
+		for _, text := range found {
+			id := strings.Split(text, ":")[4]
+			if byAccount[id] = append(byAccount[id], text); looked[id] != "" && looked[id] != id {
+				miss(id) // it is no other account
+			}
+		}
+		for _, id := range n.accounts.list {
+			if looked[id] == id {
+				continue
+			}
+			for _, text := range byAccount[looked[id]] {
+				here := strings.Replace(text, ":"+looked[id]+":", ":"+id+":", 1)
+				if found = append(found, here); n.arns.has(here) && !n.arns.has(text) {
+					miss(id)
+				}
+			}
+		}
+		if !missed {
+			return slices.DeleteFunc(found, n.arns.has), nil
+		}
+	}
 }
 
 // otherName is a service's name with the Region if it is without one, and the other way round.
@@ -255,7 +320,14 @@ func otherName(name, region string) string {
 
 // callers are all that have to be looked at.
 func (n *named) callers() (out []authz.Caller) {
-	for _, text := range slices.Concat(n.arns, n.found) {
+	all := slices.Concat(n.arns.list, n.found)
+	n.within = map[string][]string{}
+	for _, text := range all {
+		account := strings.Split(text, ":")[4]
+		n.within[account] = append(n.within[account], text)
+	}
+	out = make([]authz.Caller, 0, 3*len(all))
+	for _, text := range all {
 		out = append(out, n.fromARN(text)...)
 	}
 	for _, c := range slices.Clone(out) { // whoever it is may have an id that is named
@@ -338,12 +410,9 @@ func (n *named) fromARN(text string) (out []authz.Caller) {
 
 // ofKind are the ARNs there are in an account whose resource begins so.
 func (n *named) ofKind(account, prefix string) (out []string) {
-	begin := "::" + account + ":" + prefix
-	for _, list := range [][]string{n.arns, n.found} {
-		for _, text := range list {
-			if strings.Contains(text, begin) {
-				out = append(out, text)
-			}
+	for _, text := range n.within[account] {
+		if strings.Contains(text, "::"+account+":"+prefix) {
+			out = append(out, text)
 		}
 	}
 	return out

@@ -106,14 +106,14 @@ func namesText(key policy.KeyID, x policy.Shape, text string) bool {
 // stranger is a class of callers as one of it whose account no policy names; nil if there is
 // none.
 func (s *space) stranger(c *caller) *caller {
-	i := slices.IndexFunc(c.members, func(who authz.Caller) bool {
-		return who.Kind != policy.Service && !slices.Contains(s.accounts, who.Account)
+	i := slices.IndexFunc(c.members, func(who *authz.Caller) bool {
+		return who.Kind != policy.Service && !s.accounts.has(who.Account)
 	})
 	if i < 0 {
 		return nil
 	}
 	out := *c
-	out.who = c.members[i]
+	out.who = *c.members[i]
 	return &out
 }
 

@@ -21,6 +21,15 @@ func (s set) or(o set) (x set)   { return s.with(o, func(a, b uint64) uint64 { r
 func (s set) less(o set) (x set) { return s.with(o, func(a, b uint64) uint64 { return a &^ b }) }
 func (s set) empty() bool        { return !slices.ContainsFunc(s, func(w uint64) bool { return w != 0 }) }
 
+func (s set) meets(o set) bool {
+	for i := range s {
+		if s[i]&o[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (s set) low() int {
 	for _, w := range s {
 		if w != 0 {
@@ -170,6 +179,32 @@ func (d *diagram) minus(a, b node) node {
 	return d.combine('-', a, b, d.minus)
 }
 
+// implies reports whether b is yes wherever a is.
+func (d *diagram) implies(a, b node) bool {
+	switch {
+	case a == no || b == yes || a == b:
+		return true
+	case a == yes || b == no:
+		return false
+	}
+	op := operation{'>', a, b}
+	if known, ok := d.memo[op]; ok {
+		return known == yes
+	}
+	holds := true
+	dim := min(d.dimOf(a), d.dimOf(b))
+	for _, x := range d.edges(a, dim) {
+		for _, y := range d.edges(b, dim) {
+			meet := x.classes == nil || y.classes == nil || x.classes.meets(y.classes)
+			if holds = holds && (!meet || d.implies(x.to, y.to)); !holds {
+				break
+			}
+		}
+	}
+	d.memo[op] = constant(holds)
+	return holds
+}
+
 func (d *diagram) not(a node) node { return d.minus(yes, a) }
 
 func (d *diagram) combine(kind byte, a, b node, with func(a, b node) node) node {
@@ -254,6 +289,25 @@ func (d *diagram) restrict(n, care node) node {
 		out = d.make(dim, edges)
 	}
 	d.memo[op] = out
+	return out
+}
+
+// asks is the dimensions that a function depends on.
+func (d *diagram) asks(n node) set {
+	out := newSet(len(d.sizes))
+	seen := map[node]bool{}
+	var walk func(node)
+	walk = func(n node) {
+		if n <= yes || seen[n] {
+			return
+		}
+		seen[n] = true
+		out.add(d.branches[n].dim)
+		for _, e := range d.branches[n].edges {
+			walk(e.to)
+		}
+	}
+	walk(n)
 	return out
 }
 

@@ -201,14 +201,14 @@ func Outside(key Key, p *policy.Policy, zone Zone, limits []*policy.Policy) (act
 		for _, alike := range s.actions() {
 			found, doubt := false, false
 			for _, c := range s.callers {
-				i := slices.IndexFunc(c.members, func(who authz.Caller) bool {
+				i := slices.IndexFunc(c.members, func(who *authz.Caller) bool {
 					return who.Kind != policy.Service && !slices.Contains(zone.Accounts, who.Account)
 				})
 				if found || i < 0 {
 					continue
 				}
 				foreign := *c
-				foreign.who = c.members[i]
+				foreign.who = *c.members[i]
 				can := s.and(s.and(s.allowed(p, &foreign, alike[0]), s.possible(&foreign, alike[0])), outside)
 				switch {
 				case can == no:

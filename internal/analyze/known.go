@@ -205,7 +205,7 @@ func minimal(s *space, ways []wayOut) []wayOut {
 	for i := 0; i < len(ways); {
 		follows := false
 		for j := range ways {
-			follows = follows || j != i && s.minus(ways[i].holds, ways[j].holds) == no
+			follows = follows || j != i && s.implies(ways[i].holds, ways[j].holds)
 		}
 		if follows {
 			ways = slices.Delete(ways, i, i+1)

@@ -233,7 +233,7 @@ func (a *automaton) step(s positions, r rune) positions {
 // names, and of the others one that each class tells from the rest.
 func (a *automaton) alphabet(s positions) []rune {
 	var named []rune
-	classes := map[class]bool{}
+	var classes [pathMark + 1]bool
 	note := func(r rune) {
 		if !slices.Contains(named, r) {
 			named = append(named, r)
@@ -263,10 +263,14 @@ func (a *automaton) alphabet(s positions) []rune {
 			}
 		}
 	}
-	for c, from := range map[class]string{digit: "0123456789", pathMark: "/xyzabcdefghijklmnopqrstuvw0123456789!", word: "xyzabcdefghijklmnopqrstuvwABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + wordMarks} {
-		if classes[c] {
-			other(from)
-		}
+	if classes[digit] {
+		other("0123456789")
+	}
+	if classes[pathMark] {
+		other("/xyzabcdefghijklmnopqrstuvw0123456789!")
+	}
+	if classes[word] {
+		other("xyzabcdefghijklmnopqrstuvwABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + wordMarks)
 	}
 	if classes[noColon] || classes[noSlash] || classes[anyone] {
 		other("xyzabcdefghijklmnopqrstuvw0123456789")
@@ -299,6 +303,12 @@ const (
 // universes has, none of them one of those to avoid, as long as there are others. Shorter
 // texts come first.
 func samples(universes, patterns []pattern, avoid []string) ([]string, error) {
+	found, err := withAvoided(universes, patterns, avoid)
+	return slices.DeleteFunc(found, func(text string) bool { return slices.Contains(avoid, text) }), err
+}
+
+// withAvoided is samples with those texts to avoid that the search came upon as well.
+func withAvoided(universes, patterns []pattern, avoid []string) ([]string, error) {
 	var tracked []string // of avoid, those that were met
 	for {
 		all := slices.Concat(universes, patterns)
@@ -316,7 +326,7 @@ func samples(universes, patterns []pattern, avoid []string) ([]string, error) {
 			}
 		}
 		if len(tracked) == met {
-			return slices.DeleteFunc(found, func(text string) bool { return slices.Contains(avoid, text) }), nil
+			return found, nil
 		}
 	}
 }
@@ -363,7 +373,7 @@ func (a *automaton) way(s positions, first int) (way string, ok bool) {
 	}
 	b := make([]byte, len(a.ends))
 	for i, end := range a.ends {
-		b[i] = digitOf[s.has(end)]
+		b[i] = digitOf(s.has(end))
 	}
 	return string(b), true
 }
@@ -376,7 +386,12 @@ func (a *automaton) alive(s positions, first int) bool {
 	return false
 }
 
-var digitOf = map[bool]byte{false: '0', true: '1'}
+func digitOf(b bool) byte {
+	if b {
+		return '1'
+	}
+	return '0'
+}
 
 func bytesOf(s positions) []byte {
 	b := make([]byte, 0, 8*len(s))

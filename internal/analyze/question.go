@@ -26,7 +26,7 @@ type votes struct {
 func (s *space) match(rules []*rule, c *caller, a policy.Action) votes {
 	v := votes{allow: map[policy.Reach]node{}}
 	for _, r := range rules {
-		reach := c.reach[r]
+		reach := c.reach[r.index]
 		if reach == policy.NoReach || !r.Has(a) {
 			continue
 		}
@@ -54,7 +54,7 @@ func (s *space) applies(r *rule, c *caller) node {
 	}
 	for _, t := range r.tests {
 		if t.ofCaller {
-			holds = s.and(holds, constant(c.holds[t]))
+			holds = s.and(holds, constant(c.holds[t.index]))
 		} else {
 			holds = s.and(holds, t.node)
 		}
@@ -198,28 +198,15 @@ func (a *Answer) add(w *Witness, doubts []string) {
 // doubts are the conditions that a node depends on of which the analysis does not know when
 // they hold.
 func (s *space) doubts(n node) (out []string) {
-	seen := map[node]bool{}
-	dims := map[int]bool{}
-	var walk func(node)
-	walk = func(n node) {
-		if n <= yes || seen[n] {
-			return
-		}
-		seen[n] = true
-		dims[s.branches[n].dim] = true
-		for _, e := range s.branches[n].edges {
-			walk(e.to)
-		}
-	}
-	walk(n)
+	asked := s.asks(n)
 	for _, t := range s.order {
-		if t.doubt != "" && t.node > yes && dims[s.branches[t.node].dim] {
+		if t.doubt != "" && t.node > yes && asked.has(s.branches[t.node].dim) {
 			out = append(out, t.text+": "+t.doubt)
 		}
 	}
 	for _, p := range s.given {
 		for _, r := range s.rules[p] {
-			if r.doubt != "" && dims[s.branches[r.covers].dim] {
+			if r.doubt != "" && asked.has(s.branches[r.covers].dim) {
 				out = append(out, fmt.Sprintf("%s, statement %d: %s", p.Name, r.Ref, r.doubt))
 			}
 		}
@@ -261,7 +248,7 @@ func (s *space) newAccess(old, new *policy.Policy, through changed, a *Answer) {
 		possible := s.possible(c, action)
 		if i >= 0 {
 			r := s.rules[through.in][i]
-			if c.reach[r] == policy.NoReach || !r.Has(action) {
+			if c.reach[r.index] == policy.NoReach || !r.Has(action) {
 				return
 			}
 			possible = s.and(possible, s.applies(r, c))
@@ -336,7 +323,7 @@ func (s *space) actions() (out [][]policy.Action) {
 		way := fmt.Sprint(s.carried(a), authz.AcrossAccounts.Has(a))
 		for _, p := range s.given {
 			for _, r := range s.rules[p] {
-				way += string(digitOf[r.Has(a)])
+				way += string(digitOf(r.Has(a)))
 			}
 		}
 		if i, known := seen[way]; known {
@@ -423,7 +410,7 @@ func Redundant(key Key, p *policy.Policy) (out []Lint, err error) {
 			dead, same := true, true
 			others := slices.Delete(slices.Clone(rules), i, i+1)
 			s.each(func(c *caller, action policy.Action) {
-				if !same || c.reach[r] == policy.NoReach || !r.Has(action) {
+				if !same || c.reach[r.index] == policy.NoReach || !r.Has(action) {
 					return
 				}
 				facts := s.possible(c, action)

@@ -15,20 +15,23 @@ import (
 // dimension of classes of what that part can be.
 type space struct {
 	*diagram
-	key     Key
-	account string // the key's
-	region  string
-	parts   []*dimension // the diagram's dimensions, in its order
-	given   []*policy.Policy
-	known   *Known
-	rules   map[*policy.Policy][]*rule
-	tests   map[string]*test // by what they say
-	order   []*test          // as the policies have them
-	callers []*caller
-	kinds   [][]policy.Action // of actions; see actions
+	key       Key
+	account   string // the key's
+	region    string
+	parts     []*dimension // the diagram's dimensions, in its order
+	given     []*policy.Policy
+	known     *Known
+	asking    *situation // to ask one caller after another with
+	rules     map[*policy.Policy][]*rule
+	count     int              // of all rules
+	tests     map[string]*test // by what they say
+	order     []*test          // as the policies have them
+	callers   []*caller
+	inAccount map[string][]member // of classes of callers
+	kinds     [][]policy.Action   // of actions; see actions
 	// accounts are the key's and those that the policies name.
-	accounts []string
-	arns     []string // of callers that the policies name
+	accounts *names
+	arns     *names   // of callers that the policies name
 	ids      []string // unique ids that they name
 	bounded  bool     // whether they have a permissions boundary matters
 	services []string // that the policies name
@@ -61,11 +64,13 @@ type sample struct {
 	// trusted says that the policies name the value of something that says who or where the
 	// caller is, and of every other such value in the class.
 	trusted bool
+	at      *situation // the sample alone; narrow makes it
 }
 
 // A rule is a statement with what it asks.
 type rule struct {
 	policy.Rule
+	index  int // among all rules of the space
 	tests  []*test
 	doubt  string // why it is not known whether it takes in the key
 	covers node   // whether it does, if there is a doubt
@@ -75,9 +80,11 @@ type rule struct {
 // the dimensions is in node; one about the caller has its answers by caller instead.
 type test struct {
 	policy.Test
+	index    int // in the space's order
 	text     string
 	ofCaller bool
 	node     node
+	asks     set // the dimensions that node depends on
 	// doubt says why the analysis does not know what the test holds for: it may hold or not,
 	// whatever the request. Empty: it knows.
 	doubt string
@@ -86,10 +93,33 @@ type test struct {
 // A caller is a class of callers: those that no statement and no condition tells apart.
 type caller struct {
 	who     authz.Caller
-	members []authz.Caller // that were found to be in the class
-	holds   map[*test]bool
-	reach   map[*rule]policy.Reach
-	facts   node // what else is true of requests by such callers
+	members []*authz.Caller // that were found to be in the class
+	holds   []bool          // by test; those about callers
+	reach   []policy.Reach  // by rule
+	facts   node            // what else is true of requests by such callers
+}
+
+// names are texts in the order in which they were met, each once.
+type names struct {
+	list []string
+	set  map[string]bool
+}
+
+func (n *names) has(text string) bool { return n.set[text] }
+
+func (n *names) add(text string) {
+	if !n.set[text] {
+		n.set[text] = true
+		n.list = append(n.list, text)
+	}
+}
+
+func newNames() *names { return &names{set: map[string]bool{}} }
+
+// A member is one caller of a class.
+type member struct {
+	*authz.Caller
+	of *caller
 }
 
 // newSpace makes the space of what some policies ask about requests for a key. With a known
@@ -102,7 +132,7 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 	if err != nil {
 		return nil, fmt.Errorf("analyze: the key: %w", err)
 	}
-	s = &space{diagram: newDiagram(), key: key, known: known, account: a.Account, region: a.Region, rules: map[*policy.Policy][]*rule{}, tests: map[string]*test{}}
+	s = &space{diagram: newDiagram(), key: key, asking: newSituation(key), known: known, account: a.Account, region: a.Region, rules: map[*policy.Policy][]*rule{}, tests: map[string]*test{}}
 	for _, p := range policies {
 		if _, known := s.rules[p]; known || p == nil {
 			continue
@@ -112,7 +142,8 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 			if known != nil && known.meets != nil && !known.meets(r) {
 				continue
 			}
-			x := &rule{Rule: r}
+			x := &rule{Rule: r, index: s.count}
+			s.count++
 			for _, t := range r.Tests() {
 				x.tests = append(x.tests, s.test(t, p.Document.Version))
 			}
@@ -159,7 +190,7 @@ func (s *space) test(t policy.Test, version string) *test {
 	if known := s.tests[name]; known != nil {
 		return known
 	}
-	x := &test{Test: t, text: text}
+	x := &test{Test: t, index: len(s.order), text: text}
 	s.tests[name] = x
 	s.order = append(s.order, x)
 	return x
@@ -235,6 +266,9 @@ func (s *space) divide() {
 	slices.SortStableFunc(names, func(a, b string) int { return len(earlier[b]) - len(earlier[a]) })
 	for _, name := range names {
 		s.divideGroup(name, groups[name])
+	}
+	for _, t := range s.order {
+		t.asks = s.asks(t.node)
 	}
 }
 
@@ -348,16 +382,17 @@ func (s *space) narrow(p *dimension, tests []*test) {
 	for _, x := range p.samples {
 		var ways strings.Builder
 		ways.WriteString(x.apart)
-		ways.WriteByte(digitOf[x.name == ""])
+		ways.WriteByte(digitOf(x.name == ""))
 		at := s.at(x)
+		x.at = at
 		for _, t := range tests {
 			if severalParts(t.Key().ID) {
-				ways.WriteByte(digitOf[x.some(t, at)])
-				ways.WriteByte(digitOf[x.all(t, at)])
-				ways.WriteByte(digitOf[len(x.elements) > 0])
+				ways.WriteByte(digitOf(x.some(t, at)))
+				ways.WriteByte(digitOf(x.all(t, at)))
+				ways.WriteByte(digitOf(len(x.elements) > 0))
 				continue
 			}
-			ways.WriteByte(digitOf[t.Holds(at)])
+			ways.WriteByte(digitOf(t.Holds(at)))
 		}
 		x.trusted = slices.ContainsFunc(tests, func(t *test) bool { return trusted[t.Key().ID] && s.names(t, x) })
 		if i, known := seen[ways.String()]; !known {
@@ -393,7 +428,7 @@ func (s *space) at(x sample) *situation {
 func (s *space) nodeOf(t *test, parts []*dimension, dims []int) node {
 	if !severalParts(t.Key().ID) {
 		for i, p := range parts {
-			holds := s.only(p, func(j int) bool { return t.Holds(s.at(p.samples[j])) })
+			holds := s.only(p, func(j int) bool { return t.Holds(p.samples[j].at) })
 			if one := s.is(dims[i], holds); one > yes || len(parts) == 1 {
 				return one
 			}
@@ -402,8 +437,8 @@ func (s *space) nodeOf(t *test, parts []*dimension, dims []int) node {
 	}
 	all, some, empty := yes, no, yes
 	for i, p := range parts {
-		all = s.and(all, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].all(t, s.at(p.samples[j])) })))
-		some = s.or(some, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].some(t, s.at(p.samples[j])) })))
+		all = s.and(all, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].all(t, p.samples[j].at) })))
+		some = s.or(some, s.is(dims[i], s.only(p, func(j int) bool { return p.samples[j].some(t, p.samples[j].at) })))
 		empty = s.and(empty, s.is(dims[i], s.only(p, func(j int) bool { return len(p.samples[j].elements) == 0 })))
 	}
 	switch t.Quantifier() {

@@ -71,7 +71,7 @@ type way struct {
 func (s *space) wayThrough(p *policy.Policy, c *caller, action policy.Action, care node) (out []way) {
 	rules := s.rules[p]
 	for _, r := range rules {
-		if r.Effect != policy.Allow || c.reach[r] == policy.NoReach || !r.Has(action) {
+		if r.Effect != policy.Allow || c.reach[r.index] == policy.NoReach || !r.Has(action) {
 			continue
 		}
 		alone := slices.DeleteFunc(slices.Clone(rules), func(o *rule) bool { return o.Effect == policy.Allow && o != r })
@@ -80,7 +80,7 @@ func (s *space) wayThrough(p *policy.Policy, c *caller, action policy.Action, ca
 		}
 	}
 	for i := 0; i < len(out); {
-		superfluous := slices.ContainsFunc(out, func(o way) bool { return o.rule != out[i].rule && s.minus(out[i].holds, o.holds) == no })
+		superfluous := slices.ContainsFunc(out, func(o way) bool { return o.rule != out[i].rule && s.implies(out[i].holds, o.holds) })
 		if superfluous {
 			out = slices.Delete(out, i, i+1)
 		} else {
@@ -95,17 +95,19 @@ func (s *space) wayThrough(p *policy.Policy, c *caller, action policy.Action, ca
 func (s *space) conditions(n, care node) (out []string) {
 	n = s.restrict(n, care)
 	must := func(holds node, words string) {
-		if n > yes && holds > yes && s.minus(n, holds) == no {
+		if n > yes && holds > yes && s.implies(n, holds) {
 			out = append(out, words)
 			n = s.restrict(n, holds)
 		}
 	}
 	must(s.identity, identityName)
 	must(s.limits, limitsName)
-	for _, t := range s.order {
+	asked := s.asks(n)
+	related := slices.DeleteFunc(slices.Clone(s.order), func(t *test) bool { return !t.asks.meets(asked) })
+	for _, t := range related {
 		must(t.node, t.text)
 	}
-	for _, t := range s.order {
+	for _, t := range related {
 		must(s.not(t.node), "not "+t.text)
 	}
 	if n > yes {
@@ -203,7 +205,7 @@ var kinds = map[policy.PrincipalKind]string{policy.RootUser: "the root user", po
 func (s *space) describe(classes []*caller, action policy.Action) (out []string) {
 	unnamed := map[string][]string{} // kinds, by the rest of what is said
 	bounds := map[string]map[bool]bool{}
-	say := func(text string, who authz.Caller) {
+	say := func(text string, who *authz.Caller) {
 		if bounds[text] == nil {
 			bounds[text] = map[bool]bool{}
 			out = append(out, text)
@@ -222,11 +224,11 @@ func (s *space) describe(classes []*caller, action policy.Action) (out []string)
 				say(text, who)
 			case who.EntityID != "" && slices.Contains(s.ids, who.EntityID):
 				say(kinds[who.Kind]+" with the id "+who.EntityID, who)
-			case who.Kind == policy.Service, slices.Contains(s.arns, who.ARN):
+			case who.Kind == policy.Service, s.arns.has(who.ARN):
 				say(who.Shown(), who)
-			case slices.Contains(s.arns, who.EntityARN) && who.Kind == policy.RoleSession:
+			case s.arns.has(who.EntityARN) && who.Kind == policy.RoleSession:
 				say(who.EntityARN+s.except(classes, who), who)
-			case slices.Contains(s.arns, who.EntityARN):
+			case s.arns.has(who.EntityARN):
 				say("federated users of "+who.EntityARN+s.except(classes, who), who)
 			default:
 				kind := kinds[who.Kind]
@@ -236,7 +238,7 @@ func (s *space) describe(classes []*caller, action policy.Action) (out []string)
 				rest := s.accountOf(who)
 				for _, t := range s.order {
 					if t.ofCaller && s.matters(t, c, action) {
-						rest += map[bool]string{true: ", with ", false: ", without "}[c.holds[t]] + t.text
+						rest += map[bool]string{true: ", with ", false: ", without "}[c.holds[t.index]] + t.text
 					}
 				}
 				rest += s.except(classes, who)
@@ -289,21 +291,18 @@ func (s *space) boundary(found map[bool]bool) string {
 
 // except names those who are like a caller, as far as is told of it, and are not in the
 // classes: named sessions of its role, named users and roles of its account.
-func (s *space) except(classes []*caller, who authz.Caller) string {
+func (s *space) except(classes []*caller, who *authz.Caller) string {
 	var out []string
-	named := slices.Contains(s.arns, who.EntityARN)
-	for _, c := range s.callers {
-		if slices.Contains(classes, c) {
-			continue
-		}
-		for _, other := range c.members {
-			session := other.Kind == who.Kind && other.EntityARN == who.EntityARN && slices.Contains(s.arns, other.ARN)
-			entity := !named && other.Kind == who.Kind && other.EntityARN != who.EntityARN && s.accountOf(other) == s.accountOf(who) && slices.Contains(s.arns, other.EntityARN)
+	named := s.arns.has(who.EntityARN)
+	for _, other := range s.inAccount[who.Account] {
+		if !slices.Contains(classes, other.of) {
+			session := other.Kind == who.Kind && other.EntityARN == who.EntityARN && s.arns.has(other.ARN)
+			entity := !named && other.Kind == who.Kind && other.EntityARN != who.EntityARN && s.arns.has(other.EntityARN)
 			switch {
 			case who.EntityARN == "" || slices.Contains(s.ids, other.EntityID):
 			case session:
 				out = append(out, other.ARN)
-			case entity && slices.Contains(s.arns, other.ARN):
+			case entity && s.arns.has(other.ARN):
 				out = append(out, other.ARN)
 			case entity:
 				out = append(out, other.EntityARN)
@@ -316,8 +315,8 @@ func (s *space) except(classes []*caller, who authz.Caller) string {
 	return ", except " + strings.Join(out, ", ")
 }
 
-func (s *space) accountOf(who authz.Caller) string {
-	if slices.Contains(s.accounts, who.Account) {
+func (s *space) accountOf(who *authz.Caller) string {
+	if s.accounts.has(who.Account) {
 		return "account " + who.Account
 	}
 	return "any other account"
@@ -327,7 +326,7 @@ func (s *space) accountOf(who authz.Caller) string {
 func (s *space) matters(t *test, c *caller, action policy.Action) bool {
 	for _, rules := range s.rules {
 		for _, r := range rules {
-			if c.reach[r] != policy.NoReach && r.Has(action) && slices.Contains(r.tests, t) {
+			if c.reach[r.index] != policy.NoReach && r.Has(action) && slices.Contains(r.tests, t) {
 				return true
 			}
 		}
