@@ -35,7 +35,7 @@ check:
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) vet -tags pkcs11 ./...
-	$(GO) vet -tags smt ./internal/analyze
+	$(GO) vet -tags smt,faults ./internal/analyze
 	$(GO) tool staticcheck -checks all,-ST1000 ./...
 	$(GO) tool staticcheck -checks all,-ST1000 -tags pkcs11 ./internal/seal/...
 	$(GO) run ./tools/regenerated
@@ -66,11 +66,13 @@ fuzz-long:
 agreement:
 	$(GO) test ./internal/authz -count 1 -timeout 60m -run 'Agreement|Corpus|Never|Order' -rapid.checks=2500
 
-# What the analysis of policies claims, against many random requests and against a solver.
+# What the analysis of policies claims, against many random requests and against a solver;
+# and whether the tests find faults that are planted in it.
 prove:
 	$(GO) test ./internal/analyze -count 1 -timeout 60m -run 'Random|Pointwise' -analyze.rounds 20000
 	@command -v cvc5 >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends cvc5; }
 	$(GO) test -tags smt ./internal/analyze -count 1 -timeout 60m -run Solver -v -analyze.rounds 3000
+	$(GO) test -tags faults ./internal/analyze -count 1 -timeout 60m -run PlantedFaults
 
 # The decision against another implementation, which npm installs outside of the
 # repository. Needs node.

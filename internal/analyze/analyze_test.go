@@ -41,6 +41,11 @@ func TestRandomPairs(t *testing.T) {
 			t.Fatal(err)
 		}
 		count[a.Verdict]++
+		for _, w := range a.Witnesses {
+			if is := unreal(w); is != "" {
+				t.Errorf("seed %d: %s: %+v\nold %s\nnew %s", seed, is, w.Request, old.Name, new.Name)
+			}
+		}
 		if a.Verdict != Proven {
 			continue
 		}
@@ -53,6 +58,62 @@ func TestRandomPairs(t *testing.T) {
 		}
 	}
 	t.Logf("%d proven, %d refuted, %d undecided", count[Proven], count[Refuted], count[Undecided])
+}
+
+// unreal says why there can be no such request; empty: there can.
+func unreal(w *Witness) string {
+	r, who := w.Request, w.Request.Caller
+	at := (*situation)(r.ServiceCondition.(*service))
+	name := strings.TrimPrefix(w.Action.String(), "kms:")
+	with, _ := carries(ofContext, name)
+	tagged, _ := carries(ofTags, name)
+	switch {
+	case len(who.Tags) > 0 && (who.Kind == policy.RootUser || who.Kind == policy.Service):
+		return "tags of who has none"
+	case who.Kind == policy.Service && (r.CallerOrg.Organization != "" || len(r.Via) > 0):
+		return "a service with an organization, or through another one"
+	case who.Kind != policy.Service && (r.SourceArn != "" || r.SourceAccount != ""):
+		return "a source of who is no service"
+	case who.SourceIdentity != "" && who.Kind != policy.RoleSession:
+		return "a source identity of no session"
+	case who.TokenIssued.IsZero() && (who.Kind == policy.RoleSession || who.Kind == policy.FederatedSession):
+		return "a session without a token"
+	case !who.MFA.IsZero() && who.TokenIssued.IsZero():
+		return "a second factor without a token"
+	case len(at.context) > 0 && !with, len(at.tags.Set) > 0 && !tagged:
+		return "an encryption context or tags of an action without"
+	}
+	return ""
+}
+
+// The ways in which statements let callers through are together what the policy allows, and
+// none of them follows from another one.
+func TestRandomWays(t *testing.T) {
+	for seed := range uint64(*rounds) {
+		d := dice{rand.New(rand.NewPCG(seed, 3))}
+		p := d.policy()
+		err := within(testKey(here), []*policy.Policy{p}, nil, func(s *space) {
+			s.each(func(c *caller, action policy.Action) {
+				care := s.possible(c, action)
+				ways := s.wayThrough(p, c, action, care)
+				var all node
+				for i, w := range ways {
+					all = s.or(all, w.holds)
+					for j, o := range ways {
+						if i != j && s.minus(w.holds, o.holds) == no {
+							t.Errorf("seed %d: statement %d follows from %d for %+v under %s", seed, w.rule.Ref, o.rule.Ref, c.who, p.Name)
+						}
+					}
+				}
+				if all != s.and(s.allowed(p, c, action), care) {
+					t.Errorf("seed %d: the ways are not all for %+v and %v under %s", seed, c.who, action, p.Name)
+				}
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Every random request is in a class of callers and, for each dimension, in a class; and

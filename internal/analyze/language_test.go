@@ -123,6 +123,9 @@ func TestDiagram(t *testing.T) {
 				if f[i].node == f[j].node && truths[i] != truths[j] {
 					t.Fatalf("seed %d: different functions are one node", seed)
 				}
+				if a, b := f[i].node, f[j].node; d.implies(a, b) != (d.minus(a, b) == no) {
+					t.Fatalf("seed %d: function %d implies %d: %v", seed, i, j, d.implies(a, b))
+				}
 			}
 		}
 	}

@@ -1,32 +1,25 @@
-// Wholerequest measures a whole signed, authorized and audited Encrypt over
-// keep-alive HTTP against the limit: a handler in the same process that reads
-// the body and answers the same bytes. Server and load generator are processes
-// that share the machine; runs alternate, and the median of the ratios is printed.
+// Wholerequest measures whole signed, authorized and audited requests over keep-alive HTTP
+// against the limit, a handler in the same process that reads the body and answers the same
+// bytes, and against another server that needs neither signature nor permission. The server
+// has one core and the load generator another; runs alternate, and medians of ratios are
+// printed as a table. It needs taskset and wrk; vegeta for latencies, and local-kms for the
+// comparison.
 package main
 
 import (
 	"bufio"
-	"bytes"
-	"context"
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"runtime/debug"
-	"runtime/pprof"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/claviger/claviger/internal/server"
-	"github.com/claviger/claviger/internal/sigv4"
 )
 
 var (
@@ -35,62 +28,25 @@ var (
 	connections = flag.Int("connections", 16, "keep-alive connections")
 	rounds      = flag.Int("rounds", 5, "alternations")
 	span        = flag.Duration("span", 2*time.Second, "length of one measurement")
-	profile     = flag.String("profile", "", "write a CPU profile of the server process to this file")
-	operation   = flag.String("operation", "Encrypt", "Encrypt, Decrypt or GenerateDataKey")
+	profile     = flag.String("profile", "", "write a CPU profile of the server process, answering the API, to this file")
+	operations  = flag.String("operations", "Encrypt,Decrypt,GenerateDataKey,Sign", "which are measured")
+	vegeta      = flag.String("vegeta", "", "the program; none: no latencies")
+	localKMS    = flag.String("local-kms", "", "the program; none: no comparison")
 )
+
+// Cores of the two sides.
+const serverCore, clientCore = "0", "1"
 
 func main() {
 	flag.Parse()
 	run := measure
 	if *serveFlag {
-		run = serve
+		run = func() error { return serve(*auditDir, *profile) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "wholerequest:", err)
 		os.Exit(1)
 	}
-}
-
-// serve serves the API, and under /limit the limit: it answers what the first
-// request to /set brought.
-func serve() error {
-	debug.SetGCPercent(800) // as claviger serve does
-	s, err := server.Open(context.Background(), server.Config{Account: "111122223333", AuditDir: *auditDir,
-		RootKeys: []server.Credentials{{ID: "test", Secret: "test"}}, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	var answer atomic.Pointer[[]byte]
-	mux := http.NewServeMux()
-	mux.Handle("/", s.Handler())
-	mux.HandleFunc("/set", func(_ http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		answer.Store(&b)
-	})
-	mux.HandleFunc("/limit", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.ReadAll(r.Body)
-		h := w.Header() // the same bytes, head and body
-		h["Content-Type"], h["X-Amzn-Requestid"] = []string{"application/x-amz-json-1.1"}, []string{"00000000-0000-4000-8000-000000000000"}
-		h["Cache-Control"] = []string{"no-cache, no-store, must-revalidate, private"}
-		_, _ = w.Write(*answer.Load())
-	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println(l.Addr())
-	go s.Run(context.Background())
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		mux.HandleFunc("/profile", func(http.ResponseWriter, *http.Request) { pprof.StopCPUProfile() })
-	}
-	return http.Serve(l, mux)
 }
 
 func measure() error {
@@ -99,7 +55,10 @@ func measure() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server := exec.Command(os.Args[0], "-serve", "-audit-dir", dir, "-profile", *profile)
+	if err := os.Mkdir(filepath.Join(dir, "audit"), 0o700); err != nil {
+		return err
+	}
+	server := pinned(serverCore, os.Args[0], "-serve", "-audit-dir", filepath.Join(dir, "audit"), "-profile", *profile)
 	server.Stderr = os.Stderr
 	out, err := server.StdoutPipe()
 	if err != nil {
@@ -113,169 +72,192 @@ func measure() error {
 	if err != nil {
 		return err
 	}
-	address := strings.TrimSpace(line)
-	body, answer, err := prepare(address)
+	url := "http://" + strings.TrimSpace(line)
+	peer, stop, err := startPeer(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := http.Post("http://"+address+"/set", "", bytes.NewReader(answer)); err != nil {
+	defer stop()
+	fmt.Println("| operation | requests/s | limit/s | of the limit | times local-kms | p99 at 70 % load, times the limit's |\n|---|---|---|---|---|---|")
+	for operation := range strings.SplitSeq(*operations, ",") {
+		if err := compare(dir, url, peer, operation); err != nil {
+			return fmt.Errorf("%s: %w", operation, err)
+		}
+	}
+	return nil
+}
+
+// startPeer starts local-kms, if it was named; url is empty if not.
+func startPeer(dir string) (url string, stop func(), err error) {
+	if *localKMS == "" {
+		return "", func() {}, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	peer := pinned(serverCore, *localKMS)
+	peer.Env = append(os.Environ(), "PORT="+port, "KMS_DATA_PATH="+dir, "KMS_REGION=us-east-1")
+	if err := peer.Start(); err != nil {
+		return "", nil, err
+	}
+	url = "http://127.0.0.1:" + port
+	for range 100 {
+		if _, err = call(url, "ListKeys", []byte("{}")); err == nil {
+			return url, func() { _ = peer.Process.Kill() }, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	_ = peer.Process.Kill()
+	return "", nil, err
+}
+
+// compare alternates between the API, the limit and the peer.
+func compare(dir, url, peer, operation string) error {
+	bodies, err := prepare(url, operation)
+	if err != nil {
 		return err
 	}
-	if err := compare(address, body); err != nil {
+	answer, err := call(url, operation, bodies[0])
+	if err != nil {
 		return err
 	}
-	_, err = http.Get("http://" + address + "/profile")
-	return err
-}
-
-// prepare makes a key and returns the body to send and an answer to it.
-func prepare(address string) (body, answer []byte, err error) {
-	created, err := call(address, "CreateKey", []byte(`{}`))
-	if err != nil {
-		return nil, nil, err
+	if err := post(url+"/set", string(answer)); err != nil {
+		return err
 	}
-	_, after, _ := strings.Cut(string(created), `"KeyId":"`)
-	id, _, _ := strings.Cut(after, `"`)
-	sealed, err := call(address, "Encrypt", []byte(`{"KeyId":"`+id+`","Plaintext":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=","EncryptionContext":{"purpose":"bench"}}`))
-	if err != nil {
-		return nil, nil, err
+	limitPath := "/limit"
+	if operation == "Sign" {
+		limitPath = "/limit/sign"
 	}
-	_, after, _ = strings.Cut(string(sealed), `"CiphertextBlob":"`)
-	blob, _, _ := strings.Cut(after, `"`)
-	bodies := map[string]string{
-		"Encrypt":         `{"KeyId":"` + id + `","Plaintext":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=","EncryptionContext":{"purpose":"bench"}}`,
-		"Decrypt":         `{"CiphertextBlob":"` + blob + `","EncryptionContext":{"purpose":"bench"}}`,
-		"GenerateDataKey": `{"KeyId":"` + id + `","KeySpec":"AES_256"}`,
+	var theirs [][]byte
+	if peer != "" {
+		if theirs, err = prepare(peer, operation); err != nil {
+			return err
+		}
 	}
-	body = []byte(bodies[*operation])
-	answer, err = call(address, *operation, body)
-	return body, answer, err
-}
-
-func request(address, operation string, body []byte, at time.Time) (*http.Request, error) {
-	r, err := http.NewRequest(http.MethodPost, "http://"+address+"/", bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	r.Header.Set("X-Amz-Target", "TrentService."+operation)
-	r.Header.Set("User-Agent", "wholerequest")
-	sigv4.Sign(r, body, "test", "test", "", "us-east-1", "kms", at)
-	return r, nil
-}
-
-func call(address, operation string, body []byte) ([]byte, error) {
-	r, err := request(address, operation, body, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", operation, text)
-	}
-	return text, err
-}
-
-// compare alternates between the API and the limit.
-func compare(address string, body []byte) error {
-	var ratios []float64
-	for range *rounds {
-		now := time.Now()
-		var raw [][]byte // distinct requests: each signed for another second
-		for i := range 60 {
-			r, err := request(address, *operation, body, now.Add(-time.Duration(i)*time.Second))
+	var rates, limits, ofLimit, ofPeer, latencies []float64
+	for range *rounds { // signed anew each time: signatures are good for minutes
+		api, err := newTarget("claviger", url, operation, "/", bodies)
+		if err != nil {
+			return err
+		}
+		limit, err := newTarget("limit", url, operation, limitPath, bodies)
+		if err != nil {
+			return err
+		}
+		if *profile != "" {
+			if err := post(url+"/profile/begin", ""); err != nil {
+				return err
+			}
+		}
+		a, err := api.throughput(dir, *span)
+		if err != nil {
+			return err
+		}
+		if *profile != "" {
+			if err := post(url+"/profile/end", ""); err != nil {
+				return err
+			}
+			*profile = "" // one round of it
+		}
+		l, err := limit.throughput(dir, *span)
+		if err != nil {
+			return err
+		}
+		rates, limits, ofLimit = append(rates, a), append(limits, l), append(ofLimit, a/l)
+		if peer != "" {
+			other, err := newTarget("local-kms", peer, operation, "/", theirs)
 			if err != nil {
 				return err
 			}
-			var b bytes.Buffer
-			if err := r.Write(&b); err != nil {
+			p, err := other.throughput(dir, *span)
+			if err != nil {
 				return err
 			}
-			raw = append(raw, b.Bytes())
+			ofPeer = append(ofPeer, a/p)
 		}
-		api, err := load(address, raw)
-		if err != nil {
-			return err
+		if *vegeta != "" {
+			mine, err := api.latency(dir, *vegeta, 0.7*a, *span)
+			if err != nil {
+				return err
+			}
+			bare, err := limit.latency(dir, *vegeta, 0.7*a, *span)
+			if err != nil {
+				return err
+			}
+			latencies = append(latencies, float64(mine)/float64(bare))
 		}
-		for i := range raw {
-			raw[i] = bytes.Replace(raw[i], []byte("POST / HTTP"), []byte("POST /limit HTTP"), 1)
-		}
-		limit, err := load(address, raw)
-		if err != nil {
-			return err
-		}
-		ratios = append(ratios, api/limit)
-		fmt.Printf("%-16s %8.0f/s   limit %8.0f/s   ratio %.2f\n", *operation, api, limit, api/limit)
 	}
-	slices.Sort(ratios)
-	fmt.Printf("median ratio %.2f\n", ratios[len(ratios)/2])
+	fmt.Printf("| %s | %.0f | %.0f | %s | %s | %s |\n", operation, median(rates), median(limits), spread(ofLimit), spread(ofPeer), spread(latencies))
 	return nil
 }
 
-// load replays raw requests over all connections and returns answers a second.
-func load(address string, raw [][]byte) (float64, error) {
-	var wg sync.WaitGroup
-	var count atomic.Int64
-	errs := make(chan error, *connections)
-	begin := time.Now()
-	for c := range *connections {
-		wg.Go(func() {
-			if err := replay(address, raw, c, begin.Add(*span), &count); err != nil {
-				errs <- err
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return 0, err
-	default:
-		return float64(count.Load()) / time.Since(begin).Seconds(), nil
-	}
-}
-
-func replay(address string, raw [][]byte, first int, until time.Time, count *atomic.Int64) error {
-	conn, err := net.Dial("tcp", address)
+func post(url, body string) error {
+	r, err := http.Post(url, "", strings.NewReader(body))
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	r := bufio.NewReader(conn)
-	for i := first; time.Now().Before(until); i++ {
-		if _, err := conn.Write(raw[i%len(raw)]); err != nil {
-			return err
-		}
-		if err := skipAnswer(r); err != nil {
-			return err
-		}
-		count.Add(1)
-	}
-	return nil
+	defer r.Body.Close()
+	_, err = io.Copy(io.Discard, r.Body)
+	return err
 }
 
-// skipAnswer reads one answer and insists on 200.
-func skipAnswer(r *bufio.Reader) error {
-	length := 0
-	for first := true; ; first = false {
-		line, err := r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		switch {
-		case first && !bytes.Contains(line, []byte(" 200 ")):
-			return fmt.Errorf("answered %q", line)
-		case bytes.HasPrefix(line, []byte("Content-Length: ")):
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[16:]))); err != nil {
-				return err
-			}
-		case len(line) == 2:
-			_, err := r.Discard(length)
-			return err
-		}
+func median(x []float64) float64 {
+	x = slices.Sorted(slices.Values(x))
+	return x[len(x)/2]
+}
+
+// spread is a median, with the least and the most.
+func spread(x []float64) string {
+	if len(x) == 0 {
+		return "-"
 	}
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", median(x), slices.Min(x), slices.Max(x))
+}
+
+// distinct is how many requests there are.
+const distinct = 1000
+
+// prepare makes a key and returns bodies of distinct requests to use it.
+func prepare(url, operation string) (bodies [][]byte, err error) {
+	spec := `{}`
+	if operation == "Sign" {
+		spec = `{"CustomerMasterKeySpec":"ECC_NIST_P256","KeyUsage":"SIGN_VERIFY"}` // the older name, which all servers know
+	}
+	created, err := call(url, "CreateKey", []byte(spec))
+	if err != nil {
+		return nil, err
+	}
+	id := member(created, "KeyId")
+	for i := range distinct {
+		plaintext := make([]byte, 32)
+		for j := range plaintext {
+			plaintext[j] = byte(rand.Uint32())
+		}
+		text := base64.StdEncoding.EncodeToString(plaintext)
+		context := fmt.Sprintf(`{"purpose":"bench-%d"}`, i)
+		body := map[string]string{
+			"Encrypt":         `{"KeyId":"` + id + `","Plaintext":"` + text + `","EncryptionContext":` + context + `}`,
+			"GenerateDataKey": `{"KeyId":"` + id + `","KeySpec":"AES_256","EncryptionContext":` + context + `}`,
+			"Sign":            `{"KeyId":"` + id + `","Message":"` + text + `","MessageType":"RAW","SigningAlgorithm":"ECDSA_SHA_256"}`,
+		}[operation]
+		if operation == "Decrypt" {
+			sealed, err := call(url, "Encrypt", []byte(`{"KeyId":"`+id+`","Plaintext":"`+text+`","EncryptionContext":`+context+`}`))
+			if err != nil {
+				return nil, err
+			}
+			body = `{"CiphertextBlob":"` + member(sealed, "CiphertextBlob") + `","EncryptionContext":` + context + `}`
+		}
+		bodies = append(bodies, []byte(body))
+	}
+	return bodies, nil
+}
+
+// member is the value of a text member of an answer.
+func member(answer []byte, name string) string {
+	_, after, _ := strings.Cut(string(answer), `"`+name+`":"`)
+	value, _, _ := strings.Cut(after, `"`)
+	return value
 }
