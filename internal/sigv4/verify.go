@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +31,7 @@ type form struct {
 // Verify reports whether s is the signature of r under key, in any of the forms
 // that clients use. It takes the same time wherever signatures differ. The
 // request's time is not its business.
-func (s *Signature) Verify(r *Request, key []byte) error {
+func (s *Signature) Verify(r *Request, key *Key) error {
 	path, _, _ := strings.Cut(r.Target, "?")
 	switch {
 	case hmac.Equal(s.sign(r, key, form{}), s.signature),
@@ -43,7 +44,7 @@ func (s *Signature) Verify(r *Request, key []byte) error {
 }
 
 // sign computes the signature of r in one form.
-func (s *Signature) sign(r *Request, key []byte, f form) []byte {
+func (s *Signature) sign(r *Request, key *Key, f form) []byte {
 	var request [1024]byte // on the stack, unless the request is long
 	canonical := sha256.Sum256(s.appendCanonical(request[:0], r, f))
 	var toSign [192]byte
@@ -53,7 +54,7 @@ func (s *Signature) sign(r *Request, key []byte, f form) []byte {
 	text = append(text, '\n')
 	text = append(text, s.Date+"/"+s.Region+"/"+s.Service+"/"+terminator+"\n"...)
 	text = hex.AppendEncode(text, canonical[:])
-	return sum(key, text)
+	return key.sum(text)
 }
 
 // CheckTime refuses a request that is too old or not yet current. Call it after
@@ -90,20 +91,33 @@ func sum(key, text []byte) []byte {
 }
 
 // DeriveKey makes the signing key of one day, Region and service.
-func DeriveKey(secret, date, region, service string) (key []byte) {
-	key = []byte("AWS4" + secret)
+func DeriveKey(secret, date, region, service string) *Key {
+	key := []byte("AWS4" + secret)
 	fips140.WithoutEnforcement(func() { key = sum(key, []byte(date)) }) // the secrets of development mode are short
 	for _, text := range []string{region, service, terminator} {
 		key = sum(key, []byte(text))
 	}
-	return key
+	return &Key{hashes: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+}
+
+// A Key is a signing key. It is safe for concurrent use.
+type Key struct {
+	hashes sync.Pool // of hash.Hash: HMAC with the key, which a second use finds half done
+}
+
+func (k *Key) sum(text []byte) []byte {
+	h := k.hashes.Get().(hash.Hash)
+	defer k.hashes.Put(h)
+	h.Reset()
+	h.Write(text)
+	return h.Sum(nil)
 }
 
 // KeyCache remembers derived keys by all that they derive from, so it is never
 // wrong. The zero KeyCache is ready; it is safe for concurrent use.
 type KeyCache struct {
 	mu   sync.RWMutex // guards keys
-	keys map[derivation][]byte
+	keys map[derivation]*Key
 }
 
 type derivation struct{ secret, date, region, service string }
@@ -111,8 +125,8 @@ type derivation struct{ secret, date, region, service string }
 // maxKeys bounds a KeyCache; a full one starts again.
 const maxKeys = 10_000
 
-// Key is DeriveKey, remembered. The result is shared and must not be changed.
-func (c *KeyCache) Key(secret string, s *Signature) []byte {
+// Key is the key of a signature by a secret, remembered.
+func (c *KeyCache) Key(secret string, s *Signature) *Key {
 	d := derivation{secret, s.Date, s.Region, s.Service}
 	c.mu.RLock()
 	key, ok := c.keys[d]
@@ -124,7 +138,7 @@ func (c *KeyCache) Key(secret string, s *Signature) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys == nil || len(c.keys) >= maxKeys {
-		c.keys = map[derivation][]byte{}
+		c.keys = map[derivation]*Key{}
 	}
 	c.keys[d] = key
 	return key
