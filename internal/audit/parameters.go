@@ -3,7 +3,6 @@ package audit
 import (
 	"encoding/json/jsontext"
 	"encoding/json/v2"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -73,7 +72,10 @@ func writeStruct(w *line, v reflect.Value) {
 				w.name(m.name)
 				w.object(func() {
 					var few [8]string // on the stack, for most maps
-					keys := slices.AppendSeq(few[:0], maps.Keys(value))
+					keys := few[:0]
+					for k := range value {
+						keys = append(keys, k)
+					}
 					slices.Sort(keys)
 					for _, k := range keys {
 						w.pair(k, value[k])

@@ -66,7 +66,7 @@ func (u use) on(tx *store.Tx, call *iam.Call, t target) (*Key, error) {
 		return nil, err
 	}
 	c := &conditions{encryptionContext: u.context, sameKey: u.sameKey, presented: u.presented, request: u.request, attested: u.attested}
-	if operationUsage[u.operation] == encryptDecrypt {
+	if operationUsage(u.operation) == encryptDecrypt {
 		c.algorithm = u.algorithm
 	}
 	key, err := authorize(tx, call, u.action, t, c)

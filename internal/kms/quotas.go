@@ -71,7 +71,7 @@ func throttled() *model.Fault {
 // Admit counts a request against the quota of its operation. Cryptographic
 // operations share quotas by the kind of their key, and are counted by charge.
 func (s *Service) Admit(call *iam.Call, operation string) error {
-	if operationUsage[operation] != "" {
+	if operationUsage(operation) != "" {
 		return nil
 	}
 	pool := operation

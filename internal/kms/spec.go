@@ -82,21 +82,30 @@ func (k *Key) class() string {
 // algorithms are those that keys of this spec and usage work with.
 func (k *Key) algorithms() []string { return keySpecs[k.Spec].algorithms[k.Usage] }
 
-// operationUsage is the key usage that each cryptographic operation needs.
-var operationUsage = map[string]string{
-	"Encrypt": encryptDecrypt, "Decrypt": encryptDecrypt, "ReEncrypt": encryptDecrypt,
-	"GenerateDataKey": encryptDecrypt, "GenerateDataKeyWithoutPlaintext": encryptDecrypt,
-	"GenerateDataKeyPair": encryptDecrypt, "GenerateDataKeyPairWithoutPlaintext": encryptDecrypt,
-	"Sign": signVerify, "Verify": signVerify, "GenerateMac": generateVerify, "VerifyMac": generateVerify,
-	"DeriveSharedSecret": keyAgreement, "Encapsulate": encapsulation, "Decapsulate": encapsulation,
+// operationUsage is the key usage that each cryptographic operation needs; empty for others.
+func operationUsage(operation string) string {
+	switch operation {
+	case "Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext":
+		return encryptDecrypt
+	case "Sign", "Verify":
+		return signVerify
+	case "GenerateMac", "VerifyMac":
+		return generateVerify
+	case "DeriveSharedSecret":
+		return keyAgreement
+	case "Encapsulate", "Decapsulate":
+		return encapsulation
+	default:
+		return ""
+	}
 }
 
 // suits checks that the key is for the operation and the algorithm asked for.
 func (k *Key) suits(operation, algorithm string) error {
 	switch {
-	case k.Usage != operationUsage[operation] && operation == "Decrypt":
+	case k.Usage != operationUsage(operation) && operation == "Decrypt":
 		return incorrectKey()
-	case k.Usage != operationUsage[operation]:
+	case k.Usage != operationUsage(operation):
 		return kmsapi.InvalidKeyUsageException(k.ARN() + " key usage is " + k.Usage + " which is not valid for " + operation + ".")
 	case !slices.Contains(k.algorithms(), algorithm):
 		return kmsapi.InvalidKeyUsageException("Algorithm " + algorithm + " is incompatible with key spec " + k.Spec + ".")

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"maps"
 	"slices"
 )
 
@@ -100,7 +99,10 @@ func (m *Symmetric) DecryptInner(b *Blob, inner []byte, context map[string]strin
 func associated(header []byte, context map[string]string) []byte {
 	ad := append(make([]byte, 0, 256), header...)
 	var few [8]string // on the stack, for most contexts
-	keys := slices.AppendSeq(few[:0], maps.Keys(context))
+	keys := few[:0]
+	for k := range context {
+		keys = append(keys, k)
+	}
 	slices.Sort(keys)
 	for _, k := range keys {
 		for _, s := range [...]string{k, context[k]} {

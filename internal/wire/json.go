@@ -121,7 +121,10 @@ func writeJSONFault(w http.ResponseWriter, requestID string, f *model.Fault) {
 	_, _ = w.Write(body) // the client is gone if this fails
 }
 
+// notCached is never changed.
+var notCached = []string{"no-cache, no-store, must-revalidate, private"}
+
 func header(w http.ResponseWriter, contentType, requestID string) {
-	h, values := w.Header(), []string{contentType, requestID, "no-cache, no-store, must-revalidate, private"}
-	h["Content-Type"], h["X-Amzn-Requestid"], h["Cache-Control"] = values[:1:1], values[1:2:2], values[2:]
+	h, values := w.Header(), []string{contentType, requestID}
+	h["Content-Type"], h["X-Amzn-Requestid"], h["Cache-Control"] = values[:1:1], values[1:2:2], notCached
 }
