@@ -2,17 +2,18 @@
 # make test  installs what the tests need and runs everything that CI runs, but for
 #            test-clients
 export GOTOOLCHAIN := go1.27.3
-export GOFLAGS := -buildvcs=false
+# The program is compiled by the profile beside its source; tests and tools are not.
+export GOFLAGS := -buildvcs=false -pgo=off
 GO := go
 
-.PHONY: run build test test-clients torture check tools generate bench fuzz fuzz-long agreement prove differential clean
+.PHONY: run build test test-clients torture check tools generate bench bench-tools profile fuzz fuzz-long agreement prove differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
 	exec ./bin/claviger serve --dev $(ARGS)
 
 build:
-	$(GO) build -trimpath -o bin/claviger ./cmd/claviger
+	$(GO) build -trimpath -pgo=auto -o bin/claviger ./cmd/claviger
 
 test: tools check
 	$(GO) test -race -timeout 20m ./...
@@ -81,10 +82,26 @@ differential:
 	npm install --silent --no-fund --no-audit --prefix $(NODE_FOLDER) @cloud-copilot/iam-simulate@0.1.173 @cloud-copilot/iam-policy
 	NODE_FOLDER=$(NODE_FOLDER) $(GO) test ./internal/authz -count 1 -tags differential -run Differential -v
 
-# Micro-benchmarks, then the whole request against the same server doing nothing.
-bench:
+# Micro-benchmarks, then whole requests against the same server doing nothing and against
+# another server.
+PROFILE := cmd/claviger/default.pgo
+BENCH_FOLDER := $(or $(TMPDIR),/tmp)/claviger-bench
+bench: bench-tools
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
-	$(GO) run ./tools/wholerequest
+	$(GO) build -pgo=$(PROFILE) -o $(BENCH_FOLDER)/wholerequest ./tools/wholerequest
+	$(BENCH_FOLDER)/wholerequest -vegeta $(BENCH_FOLDER)/vegeta -local-kms $(BENCH_FOLDER)/local-kms
+
+bench-tools:
+	@command -v wrk >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends wrk; }
+	@test -e $(BENCH_FOLDER)/vegeta || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/tsenart/vegeta/v12@v12.13.0
+	@test -e $(BENCH_FOLDER)/local-kms || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/nsmithuk/local-kms@v0.0.0-20260228092603-2a5e92d09ab6
+
+# Renews the profile that the program is compiled by.
+profile: bench-tools
+	$(GO) build -o $(BENCH_FOLDER)/wholerequest ./tools/wholerequest
+	for o in Encrypt Decrypt GenerateDataKey Sign; do \
+	  $(BENCH_FOLDER)/wholerequest -operations $$o -rounds 1 -span 10s -profile $(BENCH_FOLDER)/$$o.profile || exit; done
+	$(GO) tool pprof -proto $(BENCH_FOLDER)/*.profile > $(PROFILE)
 
 clean:
 	rm -rf bin
