@@ -25,9 +25,11 @@ type Policy struct {
 }
 
 // A group is the statements that name an action, as indexes in order. Those that
-// name resources without wildcards are found by resource.
+// name callers one by one are found by the caller, and others that name resources without
+// wildcards by resource.
 type group struct {
 	general    []uint16
+	byCaller   map[string][]uint16 // by each name of a caller that a statement has
 	byResource map[string][]uint16
 }
 
@@ -154,17 +156,23 @@ func (p *Policy) index() {
 }
 
 func (p *Policy) grouped(list []uint16) (g group) {
+	file := func(index *map[string][]uint16, names []string, i uint16) {
+		if *index == nil {
+			*index = map[string][]uint16{}
+		}
+		for _, name := range names {
+			(*index)[name] = append((*index)[name], i)
+		}
+	}
 	for _, i := range list {
-		literal := p.statements[i].literal
-		if literal == nil {
+		s := &p.statements[i]
+		switch {
+		case s.hasPrincipal && !s.notPrincipal && s.principals.oneByOne():
+			file(&g.byCaller, s.principals.names(), i)
+		case s.literal != nil:
+			file(&g.byResource, s.literal, i)
+		default:
 			g.general = append(g.general, i)
-			continue
-		}
-		if g.byResource == nil {
-			g.byResource = map[string][]uint16{}
-		}
-		for _, r := range literal {
-			g.byResource[r] = append(g.byResource[r], i)
 		}
 	}
 	return g

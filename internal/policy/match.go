@@ -74,6 +74,13 @@ func (p *Policy) Match(req *Request, trace *[]Step) Result {
 	}
 	g := &p.groups[p.group[req.Action]]
 	p.ask(g.general, req, &r)
+	if g.byCaller != nil {
+		for _, name := range req.Who.names() {
+			if name != "" {
+				p.ask(g.byCaller[name], req, &r)
+			}
+		}
+	}
 	if g.byResource != nil {
 		p.ask(g.byResource[req.Resource], req, &r)
 	}

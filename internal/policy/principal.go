@@ -105,6 +105,29 @@ func IsUniqueID(s string) bool {
 		strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
 }
 
+// oneByOne reports whether the element names callers by what names returns alone.
+func (c *principals) oneByOne() bool { return !c.everyone && len(c.accounts) == 0 }
+
+func (c *principals) names() []string {
+	return slices.Concat(c.arns, c.ids, c.services, c.federated)
+}
+
+// names are what an element can name a caller by, but for its account; some are empty.
+func (who *Principal) names() [3]string {
+	switch who.Kind {
+	case Service:
+		return [3]string{who.Service}
+	case WebIdentity:
+		return [3]string{who.Federated}
+	default:
+		entity := who.EntityARN
+		if entity == who.ARN { // a user
+			entity = ""
+		}
+		return [3]string{who.ARN, entity, who.EntityID}
+	}
+}
+
 // reach is how the element names who (AUTH-2.1 to 2.14).
 func (c *principals) reach(who *Principal) Reach {
 	switch {
