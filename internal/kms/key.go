@@ -71,12 +71,9 @@ func (k *Key) ARN() string {
 func (k *Key) prepare() error {
 	k.arn = arn.Key(k.Region, k.Account, k.ID)
 	k.tags = authz.TagMap(k.Tags, func(t Tag) (string, string) { return t.Key, t.Value })
-	doc, err := policy.Parse([]byte(k.Policy))
-	if err != nil {
-		return err
-	}
-	k.policy = policy.Compile(doc, policy.Key, "key policy")
-	return nil
+	var err error
+	k.policy, err = compiledPolicy(k.Policy)
+	return err
 }
 
 var keyKind = store.Kind[Key]{Tag: 30, Name: "key", Prepare: (*Key).prepare}

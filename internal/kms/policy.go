@@ -3,6 +3,9 @@ package kms
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
+	"weak"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/iam"
@@ -19,6 +22,27 @@ const policyName = "default"
 func defaultPolicy(k *Key) string {
 	return `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions","Effect":"Allow",` +
 		`"Principal":{"AWS":"` + arn.Root(arn.Partition(k.Region), k.Account) + `"},"Action":"kms:*","Resource":"*"}]}`
+}
+
+// compiledPolicies are the key policies of the keys in memory, by their text, which many keys
+// share. An entry goes with the last key that has it.
+var compiledPolicies sync.Map // string to weak.Pointer[policy.Policy]
+
+func compiledPolicy(text string) (*policy.Policy, error) {
+	if known, ok := compiledPolicies.Load(text); ok {
+		if p := known.(weak.Pointer[policy.Policy]).Value(); p != nil {
+			return p, nil
+		}
+	}
+	doc, err := policy.Parse([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	p := policy.Compile(doc, policy.Key, "key policy")
+	entry := weak.Make(p)
+	compiledPolicies.Store(text, entry)
+	runtime.AddCleanup(p, func(text string) { compiledPolicies.CompareAndDelete(text, entry) }, text)
+	return p, nil
 }
 
 // newPolicy turns the policy a request brings for k into the one to store: its
