@@ -1,10 +1,16 @@
 package kms_test
 
 import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/claviger/claviger/internal/material"
 	"github.com/claviger/claviger/internal/model/kmsapi"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/bolt"
 )
 
 // BenchmarkOverhead compares each cryptographic operation, without HTTP, with the
@@ -79,5 +85,73 @@ func BenchmarkOverhead(b *testing.B) {
 	}, func() error {
 		mac.Sum(message)
 		return nil
+	})
+}
+
+// BenchmarkWrites is changes on disk by 16 callers at once, beside as many commits of the
+// engine alone with what CreateKey writes; and reads meanwhile.
+func BenchmarkWrites(b *testing.B) {
+	const writers = 16
+	g := newBenchIn(b, b.TempDir())
+	region := func(i int) string { return fmt.Sprintf("us-east-%d", i%writers+1) }
+	run := func(name string, write func(writer, i int) error) {
+		b.Run(name, func(b *testing.B) {
+			var n atomic.Int64
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					for i := n.Add(1); i <= int64(b.N); i = n.Add(1) {
+						if err := write(w, int(i)); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+	engine, err := bolt.Open(filepath.Join(b.TempDir(), "store.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer engine.Close()
+	run("engine", func(w, i int) error {
+		_, err := engine.Commit(b.Context(), store.Txn{Do: []store.Item{
+			{Key: fmt.Sprintf("key/%d/%d", w, i), Val: make([]byte, 1000)}, {Key: fmt.Sprintf("material/%d/%d", w, i), Val: make([]byte, 200)},
+			{Key: fmt.Sprintf("count/%d", w), Val: make([]byte, 60)}, {Key: fmt.Sprintf("mark/%d/%d", w, i), Val: make([]byte, 60)}}})
+		return err
+	})
+	create := func(region string) (string, error) {
+		call := g.call(g.root)
+		call.Region = region
+		out, err := g.server.KMS.CreateKey(b.Context(), call, &kmsapi.CreateKeyRequest{})
+		if err != nil {
+			return "", err
+		}
+		return *out.KeyMetadata.Arn, call.Entry.End()
+	}
+	run("CreateKey, each in its Region", func(w, _ int) error {
+		_, err := create(region(w))
+		return err
+	})
+	run("CreateKey, all in one", func(int, int) error {
+		_, err := create("eu-west-1")
+		return err
+	})
+	var keys [writers]string
+	for w := range keys {
+		if keys[w], err = create("us-east-1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	run("PutKeyPolicy", func(w, i int) error {
+		call := g.call(g.root)
+		_, err := g.server.KMS.PutKeyPolicy(b.Context(), call, &kmsapi.PutKeyPolicyRequest{KeyId: &keys[w], Policy: new(fmt.Sprintf(
+			`{"Version":"2012-10-17","Id":"%d","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}]}`, i))})
+		if err != nil {
+			return err
+		}
+		return call.Entry.End()
 	})
 }

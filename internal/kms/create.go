@@ -42,13 +42,15 @@ func (s *Service) CreateKey(ctx context.Context, call *iam.Call, in *kmsapi.Crea
 		}
 		defer clear(secret)
 	}
+	part, done := s.counting.take()
+	defer done()
 	var out kmsapi.CreateKeyResponse
 	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
 		key := newKey(call, in)
 		if err := mayCreate(tx, call, key, in); err != nil {
 			return err
 		}
-		if err := s.fill(tx, call, key, in, secret); err != nil {
+		if err := s.fill(tx, call, key, in, secret, part); err != nil {
 			return err
 		}
 		noteResource(call, target{account: key.Account, id: key.ID, arn: key.ARN()})
@@ -71,14 +73,14 @@ func mayCreate(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateKeyReque
 }
 
 // fill makes the new key whole: tags, policy, key store and key material.
-func (s *Service) fill(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateKeyRequest, secret []byte) (err error) {
+func (s *Service) fill(tx *store.Tx, call *iam.Call, key *Key, in *kmsapi.CreateKeyRequest, secret []byte, part int) (err error) {
 	if key.Tags, err = addTags(nil, in.Tags); err != nil {
 		return err
 	}
 	if key.Policy, err = newPolicy(tx, call, key, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 		return err
 	}
-	if err := s.countKey(tx, key, 1); err != nil {
+	if err := s.countKey(tx, key, 1, part); err != nil {
 		return err
 	}
 	if in.CustomKeyStoreId != nil {

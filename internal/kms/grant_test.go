@@ -232,9 +232,12 @@ type grantBench struct {
 	root, alice *iam.Credential
 }
 
-func newGrantBench(b *testing.B) *grantBench {
+func newGrantBench(b *testing.B) *grantBench { return newBenchIn(b, "") }
+
+// newBenchIn keeps everything in a folder; none: in memory.
+func newBenchIn(b *testing.B, dir string) *grantBench {
 	b.Helper()
-	s, err := server.Open(b.Context(), server.Config{Account: "111122223333", RootKeys: []server.Credentials{{ID: "test", Secret: "test"}}, Logger: slog.New(slog.DiscardHandler)})
+	s, err := server.Open(b.Context(), server.Config{Dir: dir, Account: "111122223333", RootKeys: []server.Credentials{{ID: "test", Secret: "test"}}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package kms_test
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +74,30 @@ func TestResourceQuotas(t *testing.T) {
 	w.want("CreateKey beyond the quota", err, "LimitExceededException")
 	_, err = w.in("eu-west-1").root.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	w.want("CreateKey in another Region", err, "")
+}
+
+// Keys that are created at the same time count too, near the quota and far below it.
+func TestResourceQuotaConcurrently(t *testing.T) {
+	const quota, extra = 100, 10
+	w := newWorld(t, kmstest.Quotas(quota, 0))
+	var made, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range quota + extra {
+		wg.Go(func() {
+			switch _, err := w.root.CreateKey(t.Context(), &kms.CreateKeyInput{}); {
+			case err == nil:
+				made.Add(1)
+			case code(err) == "LimitExceededException":
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != quota || refused.Load() != extra {
+		t.Errorf("%d keys made and %d refused, want %d and %d", made.Load(), refused.Load(), quota, extra)
+	}
 }
 
 func TestRequestQuotas(t *testing.T) {

@@ -124,7 +124,7 @@ func (s *Service) addReplica(tx *store.Tx, there *iam.Call, key, replica *Key, i
 	if len(key.Replicas) >= maxReplicas {
 		return kmsapi.LimitExceededException("The number of replicas has reached the limit of a multi-Region key.")
 	}
-	if err := s.countKey(tx, replica, 1); err != nil {
+	if err := s.countKey(tx, replica, 1, 0); err != nil {
 		return err
 	}
 	if s.config.Settling > 0 {

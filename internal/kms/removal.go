@@ -133,5 +133,5 @@ func (s *Service) expunge(tx *store.Tx, e store.Entry[due], now time.Time) error
 	if err := errors.Join(s.leave(tx, key, now), leaveKeyStore(tx, key)); err != nil {
 		return err
 	}
-	return s.countKey(tx, key, -1)
+	return s.countKey(tx, key, -1, 0)
 }

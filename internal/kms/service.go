@@ -61,7 +61,9 @@ type Service struct {
 	db     *store.DB
 	config Config
 	usage  usage
-	slow   chan struct{} // one place for each key that may be generated slowly at once
+	// counting are the parts of the numbers of keys that are being changed.
+	counting places
+	slow     chan struct{} // one place for each key that may be generated slowly at once
 
 	clockHeld atomic.Bool
 	accepted  chan struct{} // that the clock was accepted
