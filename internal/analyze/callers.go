@@ -265,7 +265,7 @@ func (n *named) samples(universes, patterns []pattern, ofAccount func(id string)
 			for _, r := range "arn:" + n.partition + ":" + service + "::" + id + ":" {
 				at = a.step(at, r)
 			}
-			way += string(bytesOf(at))
+			way += string(appendBytes(nil, at))
 		}
 		if alike[way] == "" {
 			alike[way] = id
@@ -330,7 +330,7 @@ func (n *named) callers() (out []authz.Caller) {
 	for _, text := range all {
 		out = append(out, n.fromARN(text)...)
 	}
-	for _, c := range slices.Clone(out) { // whoever it is may have an id that is named
+	for _, c := range out[:len(out):len(out)] { // whoever it is may have an id that is named
 		for _, id := range n.ids {
 			switch {
 			case c.Kind == policy.User && strings.HasPrefix(id, "AIDA"):
@@ -349,7 +349,7 @@ func (n *named) callers() (out []authz.Caller) {
 		out = append(out, authz.Caller{Principal: policy.Principal{Kind: policy.Service, Partition: n.partition, Service: s}, UserID: s})
 	}
 	if n.bounded {
-		for _, c := range slices.Clone(out) {
+		for _, c := range out[:len(out):len(out)] {
 			if c.Kind == policy.User || c.Kind == policy.RoleSession || c.Kind == policy.FederatedSession && c.EntityARN != "" {
 				c.Bounded = true
 				out = append(out, c)

@@ -24,7 +24,7 @@ var planted = []struct{ name, file, was, becomes string }{
 	{"no time just before", "values.go", "[]time.Time{at.Add(-time.Second), at, at.Add(time.Second), at.Add(2 * time.Second)}", "[]time.Time{at, at.Add(2 * time.Second)}"},
 	{"no address in a range", "values.go", "first, first.Prev(), lastOf(s.Prefix), lastOf(s.Prefix).Next())", "first.Prev(), lastOf(s.Prefix).Next())"},
 	{"an encryption context in one spelling", "pairs.go", "others = append(others, more...)", "_ = more"},
-	{"accounts that patterns tell apart are alike", "callers.go", "way += string(bytesOf(at))", "way += service"},
+	{"accounts that patterns tell apart are alike", "callers.go", "way += string(appendBytes(nil, at))", "way += service"},
 	{"who is named in one account is in no other", "callers.go", "found, err := withAvoided(universes, all, n.arns.list)", "found, err := samples(universes, all, n.arns.list)"},
 	{"roles have no path", "callers.go", `entity("iam", "role/", path), `, ""},
 	{"whose session it is does not matter", "callers.go", `if strings.HasSuffix(other, "/"+role)`, "if false"},

@@ -216,17 +216,25 @@ func (a *automaton) enter(s positions, at int) {
 
 func (a *automaton) step(s positions, r rune) positions {
 	next := make(positions, a.size)
-	for i := range s.all() {
-		if !a.items[i].takes(r) {
-			continue
-		}
-		if a.items[i].run {
-			a.enter(next, i)
-		} else {
-			a.enter(next, i+1)
+	a.stepInto(next, s, r)
+	return next
+}
+
+// stepInto is step, into positions that are no more needed.
+func (a *automaton) stepInto(next, s positions, r rune) {
+	clear(next)
+	for n, w := range s {
+		for ; w != 0; w &= w - 1 {
+			i := 64*n + bits.TrailingZeros64(w)
+			switch {
+			case !a.items[i].takes(r):
+			case a.items[i].run:
+				a.enter(next, i)
+			default:
+				a.enter(next, i+1)
+			}
 		}
 	}
-	return next
 }
 
 // alphabet is a few characters that stand for all: each that an item at a place of s
@@ -339,9 +347,10 @@ func explore(patterns []pattern, first int) (found []string, err error) {
 		text string
 	}
 	a, start := newAutomaton(patterns)
-	seen := map[string]bool{string(bytesOf(start)): true}
+	seen := map[string]bool{string(appendBytes(nil, start)): true}
 	known := map[string]bool{}
 	work := 0
+	next, key := make(positions, a.size), make([]byte, 0, 8*a.size)
 	for queue := []state{{start, ""}}; len(queue) > 0; queue = queue[1:] {
 		s := queue[0]
 		if way, ok := a.way(s.at, first); ok && !known[way] {
@@ -353,13 +362,12 @@ func explore(patterns []pattern, first int) (found []string, err error) {
 			return nil, errBudget
 		}
 		for _, r := range alphabet {
-			next := a.step(s.at, r)
-			if !a.alive(next, first) {
+			if a.stepInto(next, s.at, r); !a.alive(next, first) {
 				continue
 			}
-			if key := string(bytesOf(next)); !seen[key] {
-				seen[key] = true
-				queue = append(queue, state{next, s.text + string(r)})
+			if key = appendBytes(key[:0], next); !seen[string(key)] {
+				seen[string(key)] = true
+				queue = append(queue, state{slices.Clone(next), s.text + string(r)})
 			}
 		}
 	}
@@ -393,8 +401,7 @@ func digitOf(b bool) byte {
 	return '0'
 }
 
-func bytesOf(s positions) []byte {
-	b := make([]byte, 0, 8*len(s))
+func appendBytes(b []byte, s positions) []byte {
 	for _, w := range s {
 		b = binary.LittleEndian.AppendUint64(b, w)
 	}

@@ -53,6 +53,7 @@ type principals struct {
 	everyone  bool
 	accounts  []string // partition:account, or :account when written as 12 digits
 	arns      []string
+	many      map[string]bool // the same, if they are more than a few
 	ids       []string
 	services  []string
 	federated []string
@@ -71,6 +72,12 @@ func compilePrincipals(p *Principals) principals {
 				c.federated = append(c.federated, v.Text)
 			}
 			// CanonicalUser principals match no caller here (AUTH-2.9).
+		}
+	}
+	if len(c.arns) > fewARNs {
+		c.many = map[string]bool{}
+		for _, a := range c.arns {
+			c.many[a] = true
 		}
 	}
 	return c
@@ -162,7 +169,15 @@ func directly(named bool) Reach {
 	return NoReach
 }
 
-func (c *principals) hasARN(s string) bool { return slices.Contains(c.arns, s) }
+// fewARNs are as quickly looked through as looked up.
+const fewARNs = 8
+
+func (c *principals) hasARN(s string) bool {
+	if c.many != nil {
+		return c.many[s]
+	}
+	return slices.Contains(c.arns, s)
+}
 
 // hasAccount compares without joining partition and account, to allocate nothing.
 func (c *principals) hasAccount(who *Principal) bool {
