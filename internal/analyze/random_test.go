@@ -35,7 +35,7 @@ var conditions = []struct {
 		"kms:EncryptionContext:app kms:EncryptionContext:App kms:EncryptionContext:tenant kms:RequestAlias aws:PrincipalTag/team aws:userid kms:KeySpec",
 		[]string{"prod", "prod-*", "*", "Prod", "p?od", "dev", "alias/a*", "alias/app", "alias/team/*", "*od*", ""}},
 	{"StringEquals StringLike StringNotLike ArnLike ArnNotLike ArnEquals", "aws:PrincipalArn aws:SourceArn",
-		[]string{"arn:aws:iam::" + here + ":role/*", "arn:aws:iam::*:role/admin", "arn:aws:iam::" + there + ":role/a*", "arn:aws:iam::" + here + ":user/alice", "arn:aws:iam::*:user/team/*", "arn:aws:*", "*:role/a*", "arn:aws:sts::*:federated-user/*", "arn:aws:iam::${aws:PrincipalAccount}:role/a*"}},
+		[]string{"arn:aws:iam::" + here + ":role/*", "arn:aws:iam::*:role/admin", "arn:aws:iam::" + there + ":role/a*", "arn:aws:iam::4*:role/*a*", "arn:aws:iam::" + here + ":user/alice", "arn:aws:iam::*:user/team/*", "arn:aws:*", "*:role/a*", "arn:aws:sts::*:federated-user/*", "arn:aws:iam::${aws:PrincipalAccount}:role/a*"}},
 	{"StringEquals StringNotEquals StringLike StringNotEqualsIfExists", "aws:PrincipalAccount kms:CallerAccount aws:SourceAccount aws:ResourceAccount", []string{here, there, "1111*", "${aws:PrincipalAccount}", "*3"}},
 	{"ForAnyValue:StringEquals ForAllValues:StringEquals ForAnyValue:StringLike ForAllValues:StringLike ForAnyValue:StringNotEquals StringEquals StringNotEquals",
 		"kms:EncryptionContextKeys kms:GrantOperations aws:CalledVia aws:PrincipalOrgPaths aws:TagKeys aws:SourceVpcArn", []string{"app", "App", "tenant", "t*", "*", "Encrypt", "Decrypt", "s3.amazonaws.com", "o-acme/r-1/*", "o-acme/*"}},
