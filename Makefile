@@ -6,7 +6,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false -pgo=off
 GO := go
 
-.PHONY: run build test test-clients torture check tools generate bench bench-tools profile fuzz fuzz-long agreement prove differential clean
+.PHONY: run build test test-clients torture check tools generate bench bench-tools profile capacity fuzz fuzz-long agreement prove differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -32,10 +32,11 @@ torture:
 
 # What must be clean before any test counts.
 check:
-	@echo gofmt; test -z "$$(gofmt -l clients cmd internal kmstest tools)" || { gofmt -l clients cmd internal kmstest tools; exit 1; }
+	@echo gofmt; test -z "$$(gofmt -l bench clients cmd internal kmstest tools)" || { gofmt -l bench clients cmd internal kmstest tools; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) vet -tags pkcs11 ./...
+	cd bench && $(GO) mod tidy -diff && $(GO) vet ./...
 	$(GO) vet -tags smt,faults ./internal/analyze
 	$(GO) tool staticcheck -checks all,-ST1000 ./...
 	$(GO) tool staticcheck -checks all,-ST1000 -tags pkcs11 ./internal/seal/...
@@ -88,6 +89,7 @@ PROFILE := cmd/claviger/default.pgo
 BENCH_FOLDER := $(or $(TMPDIR),/tmp)/claviger-bench
 bench: bench-tools
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	cd bench && $(GO) test -bench . -cpu 1
 	$(GO) build -pgo=$(PROFILE) -o $(BENCH_FOLDER)/wholerequest ./tools/wholerequest
 	$(BENCH_FOLDER)/wholerequest -vegeta $(BENCH_FOLDER)/vegeta -local-kms $(BENCH_FOLDER)/local-kms
 
@@ -95,6 +97,12 @@ bench-tools:
 	@command -v wrk >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends wrk; }
 	@test -e $(BENCH_FOLDER)/vegeta || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/tsenart/vegeta/v12@v12.13.0
 	@test -e $(BENCH_FOLDER)/local-kms || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/nsmithuk/local-kms@v0.0.0-20260228092603-2a5e92d09ab6
+
+# A store of a million keys and a million grants: a quarter of an hour to make, some
+# gigabytes of disk.
+CAPACITY := 1000000
+capacity: build
+	$(GO) run ./tools/capacity -program bin/claviger -keys $(CAPACITY)
 
 # Renews the profile that the program is compiled by.
 profile: bench-tools

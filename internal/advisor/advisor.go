@@ -4,6 +4,7 @@
 package advisor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/v2"
 	"errors"
@@ -174,7 +175,7 @@ func (s *Service) ExplainRequest(ctx context.Context, call *iam.Call, in *Explai
 		}
 		return found == nil && ctx.Err() == nil
 	})
-	if err != nil {
+	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return nil, err
 	}
 	none := model.NewFault("ResourceNotFoundException", 404, "There is no request "+in.RequestID+" on record.")
