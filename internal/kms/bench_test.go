@@ -145,7 +145,7 @@ func BenchmarkWrites(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	run("PutKeyPolicy", func(w, i int) error {
+	put := func(w, i int) error {
 		call := g.call(g.root)
 		_, err := g.server.KMS.PutKeyPolicy(b.Context(), call, &kmsapi.PutKeyPolicyRequest{KeyId: &keys[w], Policy: new(fmt.Sprintf(
 			`{"Version":"2012-10-17","Id":"%d","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}]}`, i))})
@@ -153,5 +153,35 @@ func BenchmarkWrites(b *testing.B) {
 			return err
 		}
 		return call.Entry.End()
+	}
+	run("PutKeyPolicy", put)
+	read := func(b *testing.B) {
+		for b.Loop() {
+			call := g.call(g.root)
+			if _, err := g.server.KMS.Encrypt(b.Context(), call, &kmsapi.EncryptRequest{KeyId: &keys[0], Plaintext: []byte("x")}); err != nil {
+				b.Fatal(err)
+			}
+			if err := call.Entry.End(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("Encrypt alone", read)
+	b.Run("Encrypt beside PutKeyPolicy", func(b *testing.B) {
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				for i := 0; !stop.Load(); i++ {
+					if err := put(w, i); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		read(b)
+		stop.Store(true)
+		wg.Wait()
 	})
 }

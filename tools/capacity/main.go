@@ -181,7 +181,7 @@ func measure(ctx context.Context, dir string, arns []string) error {
 	if url == "" {
 		return fmt.Errorf("%s does not serve", *program)
 	}
-	fmt.Printf("ready in %v, resident %d MB\n", time.Since(begin).Round(time.Millisecond), resident(p.Process.Pid))
+	fmt.Printf("ready in %v, resident %s\n", time.Since(begin).Round(time.Millisecond), resident(p.Process.Pid))
 	go io.Copy(io.Discard, out)
 
 	rand.Shuffle(len(arns), func(i, j int) { arns[i], arns[j] = arns[j], arns[i] })
@@ -197,18 +197,22 @@ func measure(ctx context.Context, dir string, arns []string) error {
 			return err
 		}
 		p99s = append(p99s, all[len(all)*99/100])
-		fmt.Printf("Encrypt over %d keys: %.0f/s, p50 %v, p99 %v, resident %d MB\n", n, float64(len(all))/span.Seconds(), all[len(all)/2], all[len(all)*99/100], resident(p.Process.Pid))
+		fmt.Printf("Encrypt over %d keys: %.0f/s, p50 %v, p99 %v, resident %s\n", n, float64(len(all))/span.Seconds(), all[len(all)/2], all[len(all)*99/100], resident(p.Process.Pid))
 	}
 	fmt.Printf("p99 over all keys is %.2f times that over ten\n", float64(p99s[2])/float64(p99s[0]))
 	return pages(url)
 }
 
-// resident is the memory of a process, in MB.
-func resident(pid int) (mb int) {
+// resident is the memory of a process: its own, and what is mapped of the store's file, which
+// the system takes back when it needs it.
+func resident(pid int) string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	_, after, _ := strings.Cut(string(text), "VmRSS:")
-	_, _ = fmt.Sscan(after, &mb)
-	return mb / 1024
+	mb := func(name string) (kb int) {
+		_, after, _ := strings.Cut(string(text), name)
+		_, _ = fmt.Sscan(after, &kb)
+		return kb / 1024
+	}
+	return fmt.Sprintf("%d MB of its own and %d MB of the file", mb("RssAnon:"), mb("RssFile:"))
 }
 
 // encrypts sends Encrypt for keys drawn at random, and returns how long each took, in order.
