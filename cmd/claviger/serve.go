@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -164,7 +164,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	// What lives long is small and what a request leaves is garbage: collecting
 	// less often costs some tens of megabytes and saves a tenth of a request.
 	debug.SetGCPercent(800)
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 { // GOMEMLIMIT says otherwise
+	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit) // when much is kept, more often again
 	}
 	metrics.ExposeMetadata(true)

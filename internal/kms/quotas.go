@@ -77,7 +77,8 @@ func (s *Service) countKey(tx *store.Tx, k *Key, n, part int) error {
 }
 
 // keyTotal is how many keys count. Near the quota the commit depends on it; before, others
-// that are being created meanwhile may be missing.
+// that are created meanwhile may be missing: if an account is filled while a transaction
+// waits, the quota is exceeded by it, by countParts keys at most.
 func keyTotal(tx *store.Tx, k *Key, quota int) (total int, err error) {
 	parts, err := store.List(tx, keyCountKind, keyCountKey(k.Region, k.Account, 0), "", countParts)
 	if err != nil {
