@@ -5,7 +5,6 @@ import (
 	"encoding/json/v2"
 	"strconv"
 	"time"
-	"unicode/utf8"
 )
 
 // appendTo appends the record as one line of JSON, exactly as encoding/json
@@ -121,28 +120,12 @@ func (w *line) pair(name, s string) {
 
 // quote writes a string; what is not UTF-8 in it is replaced.
 func (w *line) quote(s string) {
-	if plain(s) { // as nearly all are
-		w.b = append(w.b, '"')
-		w.b = append(w.b, s...)
-		w.b = append(w.b, '"')
-		return
-	}
 	b, err := jsontext.AppendQuote(w.b, s)
 	if b == nil {
 		w.err = err
 		return
 	}
 	w.b = b
-}
-
-// plain reports whether a string is written as it is.
-func plain(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
 }
 
 func (w *line) optional(name, s string) {

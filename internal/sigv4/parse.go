@@ -5,7 +5,6 @@ package sigv4
 
 import (
 	"encoding/hex"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -162,15 +161,8 @@ func parsePresigned(r *Request, query map[string]string) (*Signature, error) {
 
 // fill completes s from the parts that both forms share, and returns it.
 func (s *Signature) fill(r *Request, credential, signedHeaders, signature, date string) (*Signature, error) {
-	var scope [5]string
-	n := 0
-	for part := range strings.SplitSeq(credential, "/") {
-		if n < len(scope) {
-			scope[n] = part
-		}
-		n++
-	}
-	if n != len(scope) {
+	scope := strings.Split(credential, "/")
+	if len(scope) != 5 {
 		return nil, incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" + credential + "'")
 	}
 	s.AccessKeyID, s.Date, s.Region, s.Service = scope[0], scope[1], scope[2], scope[3]
@@ -253,33 +245,11 @@ func unsignedAmz(h http.Header, signed []string) (out []string) {
 // parseTime reads ISO 8601's basic format, or that of the Date header, and
 // returns the time in the first form too.
 func parseTime(s string) (t time.Time, iso string, err error) {
-	if t, ok := parseISO(s); ok {
+	if t, err := time.Parse(isoBasic, s); err == nil && len(s) == len(isoBasic) {
 		return t, s, nil
 	}
 	t, err = http.ParseTime(s)
 	return t.UTC(), t.UTC().Format(isoBasic), err
-}
-
-// parseISO reads ISO 8601's basic format, in a fifth of the time that a layout takes.
-func parseISO(s string) (t time.Time, ok bool) {
-	if len(s) != len(isoBasic) || s[8] != 'T' || s[15] != 'Z' {
-		return t, false
-	}
-	number := func(from, to int) (n int) {
-		for _, c := range []byte(s[from:to]) {
-			if c < '0' || c > '9' {
-				return math.MinInt32 // out of every range
-			}
-			n = 10*n + int(c-'0')
-		}
-		return n
-	}
-	year, month, day, hour, minute, second := number(0, 4), number(4, 6), number(6, 8), number(9, 11), number(11, 13), number(13, 15)
-	if year < 0 || month < 1 || month > 12 || day < 1 || hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59 {
-		return t, false
-	}
-	t = time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
-	return t, t.Day() == day // otherwise the month has no such day
 }
 
 // parseQuery reads parameters as signing sees them: a plus sign is a plus sign,
