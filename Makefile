@@ -98,7 +98,7 @@ bench-tools:
 	@test -e $(BENCH_FOLDER)/vegeta || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/tsenart/vegeta/v12@v12.13.0
 	@test -e $(BENCH_FOLDER)/local-kms || GOBIN=$(BENCH_FOLDER) $(GO) install github.com/nsmithuk/local-kms@v0.0.0-20260228092603-2a5e92d09ab6
 
-# A store of a million keys and a million grants: a quarter of an hour to make, some
+# A store of a million keys and a million grants: half an hour to make, some
 # gigabytes of disk.
 CAPACITY := 1000000
 capacity: build

@@ -47,7 +47,7 @@ func (s *space) classOf(who authz.Caller) *caller {
 
 // ask asks everything about one caller.
 func (s *space) ask(who authz.Caller) *caller {
-	c := &caller{who: who, holds: make([]bool, len(s.order)), reach: make([]policy.Reach, s.count)}
+	c := &caller{who: who, holds: make([]bool, len(s.order)), reach: make([]policy.Reach, s.ruleCount)}
 	s.asking.Caller = who
 	for _, t := range s.order {
 		if t.ofCaller {

@@ -23,7 +23,7 @@ type space struct {
 	known     *Known
 	asking    *situation // to ask one caller after another with
 	rules     map[*policy.Policy][]*rule
-	count     int              // of all rules
+	ruleCount int              // of all policies
 	tests     map[string]*test // by what they say
 	order     []*test          // as the policies have them
 	callers   []*caller
@@ -142,8 +142,8 @@ func newSpace(key Key, known *Known, policies ...*policy.Policy) (s *space, err 
 			if known != nil && known.meets != nil && !known.meets(r) {
 				continue
 			}
-			x := &rule{Rule: r, index: s.count}
-			s.count++
+			x := &rule{Rule: r, index: s.ruleCount}
+			s.ruleCount++
 			for _, t := range r.Tests() {
 				x.tests = append(x.tests, s.test(t, p.Document.Version))
 			}

@@ -58,11 +58,10 @@ type Config struct {
 
 // A Service is the KMS API. It is safe for concurrent use.
 type Service struct {
-	db     *store.DB
-	config Config
-	usage  usage
-	// counting are the parts of the numbers of keys that are being changed.
-	counting places
+	db       *store.DB
+	config   Config
+	usage    usage
+	counting countTurns    // in the numbers of keys
 	slow     chan struct{} // one place for each key that may be generated slowly at once
 
 	clockHeld atomic.Bool

@@ -5,7 +5,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json/v2"
 	"flag"
@@ -27,7 +26,7 @@ import (
 	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/model/kmsapi"
 	"github.com/claviger/claviger/internal/server"
-	"github.com/claviger/claviger/internal/sigv4"
+	"github.com/claviger/claviger/tools/kmsclient"
 )
 
 var (
@@ -45,6 +44,9 @@ const (
 	hot     = 10_000
 	clients = 16
 )
+
+// client keeps a connection for each of those who call at once.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
 
 func main() {
 	flag.Parse()
@@ -220,14 +222,13 @@ func encrypts(url string, arns []string, span time.Duration) ([]time.Duration, e
 	until := time.Now().Add(span)
 	took := make([][]time.Duration, clients)
 	errs := make([]error, clients)
-	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = clients
 	var wg sync.WaitGroup
 	for c := range clients {
 		wg.Go(func() {
 			for time.Now().Before(until) && errs[c] == nil {
 				arn := arns[rand.IntN(len(arns))]
 				begin := time.Now()
-				_, errs[c] = call(url, strings.Split(arn, ":")[3], "Encrypt", `{"KeyId":"`+arn+`","Plaintext":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}`)
+				_, errs[c] = kmsclient.Call(client, url, strings.Split(arn, ":")[3], "Encrypt", []byte(`{"KeyId":"`+arn+`","Plaintext":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}`))
 				took[c] = append(took[c], time.Since(begin))
 			}
 		})
@@ -241,33 +242,13 @@ func encrypts(url string, arns []string, span time.Duration) ([]time.Duration, e
 	return slices.Sorted(slices.Values(slices.Concat(took...))), nil
 }
 
-func call(url, region, operation, body string) ([]byte, error) {
-	r, err := http.NewRequest(http.MethodPost, url+"/", bytes.NewReader([]byte(body)))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	r.Header.Set("X-Amz-Target", "TrentService."+operation)
-	sigv4.Sign(r, []byte(body), "test", "test", "", region, "kms", time.Now())
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", operation, text)
-	}
-	return text, err
-}
-
 // pages lists the keys of one Region, a hundred at a time, and tells how long the first pages
 // and the last ones take.
 func pages(url string) error {
 	var took []time.Duration
 	for marker := ""; ; {
 		begin := time.Now()
-		text, err := call(url, region(0), "ListKeys", `{"Limit":100`+marker+`}`)
+		text, err := kmsclient.Call(client, url, region(0), "ListKeys", []byte(`{"Limit":100`+marker+`}`))
 		if err != nil {
 			return err
 		}
