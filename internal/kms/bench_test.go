@@ -89,7 +89,7 @@ func BenchmarkOverhead(b *testing.B) {
 }
 
 // BenchmarkWrites is changes on disk by 16 callers at once, beside as many commits of the
-// engine alone with what CreateKey writes; and reads meanwhile.
+// engine alone with what CreateKey writes; and reads beside the one and the other.
 func BenchmarkWrites(b *testing.B) {
 	const writers = 16
 	g := newBenchIn(b, b.TempDir())
@@ -116,12 +116,13 @@ func BenchmarkWrites(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer engine.Close()
-	run("engine", func(w, i int) error {
+	commit := func(w, i int) error {
 		_, err := engine.Commit(b.Context(), store.Txn{Do: []store.Item{
 			{Key: fmt.Sprintf("key/%d/%d", w, i), Val: make([]byte, 1000)}, {Key: fmt.Sprintf("material/%d/%d", w, i), Val: make([]byte, 200)},
 			{Key: fmt.Sprintf("count/%d", w), Val: make([]byte, 60)}, {Key: fmt.Sprintf("mark/%d/%d", w, i), Val: make([]byte, 60)}}})
 		return err
-	})
+	}
+	run("engine", commit)
 	create := func(region string) (string, error) {
 		call := g.call(g.root)
 		call.Region = region
@@ -167,21 +168,25 @@ func BenchmarkWrites(b *testing.B) {
 		}
 	}
 	b.Run("Encrypt alone", read)
-	b.Run("Encrypt beside PutKeyPolicy", func(b *testing.B) {
-		var stop atomic.Bool
-		var wg sync.WaitGroup
-		for w := range writers {
-			wg.Go(func() {
-				for i := 0; !stop.Load(); i++ {
-					if err := put(w, i); err != nil {
-						b.Error(err)
-						return
+	beside := func(name string, write func(writer, i int) error) {
+		b.Run("Encrypt beside "+name, func(b *testing.B) {
+			var stop atomic.Bool
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					for i := 0; !stop.Load(); i++ {
+						if err := write(w, i); err != nil {
+							b.Error(err)
+							return
+						}
 					}
-				}
-			})
-		}
-		read(b)
-		stop.Store(true)
-		wg.Wait()
-	})
+				})
+			}
+			read(b)
+			stop.Store(true)
+			wg.Wait()
+		})
+	}
+	beside("engine", commit)
+	beside("PutKeyPolicy", put)
 }
