@@ -96,7 +96,7 @@ func (u *usage) save(ctx context.Context, db *store.DB, age time.Duration) error
 		}
 		return true
 	})
-	for some := range slices.Chunk(due, 500) {
+	for some := range slices.Chunk(due, db.Batch()) {
 		err := db.Update(ctx, func(tx *store.Tx) error {
 			for _, p := range some {
 				l := *p.Load()

@@ -49,7 +49,7 @@ type loader struct {
 }
 
 func (l *loader) add(ctx context.Context, p store.Plain) error {
-	if l.batch = append(l.batch, p); len(l.batch) < 500 {
+	if l.batch = append(l.batch, p); len(l.batch) < l.db.Batch() {
 		return nil
 	}
 	return l.flush(ctx)

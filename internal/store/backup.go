@@ -109,7 +109,7 @@ func (db *DB) writeBackup(ctx context.Context, w io.Writer, info BackupInfo, ite
 	}
 	chunks := &chunkWriter{w: w, aead: db.aead, name: chunkName(text)}
 	for i := range items {
-		if i.Key == headerKey {
+		if !Digested(i.Key) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -24,6 +24,11 @@ type DB struct {
 	head       atomic.Int64 // the last commit whose effect on memo is complete
 	memo       memo
 
+	shared     Shared     // nil: nobody else commits to the engine
+	fresh      *freshness // of a shared store
+	fences     fences
+	leaseKnown atomic.Bool
+
 	orderMu sync.Mutex // held from AtCommit until the transaction has its place
 
 	gate sync.RWMutex // writers hold it shared, a read that keeps being overtaken alone
@@ -87,9 +92,17 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	}
 	db.memo.init()
 	e.Watch(db.observe)
-	rev, err = e.Head(ctx)
+	if rev, err = e.Head(ctx); err != nil {
+		return nil, err
+	}
 	db.head.Store(int64(rev))
-	return db, err
+	if s, ok := e.(Shared); ok {
+		if err := db.share(ctx, s); err != nil {
+			return nil, err
+		}
+		return db, db.loadLease(ctx)
+	}
+	return db, nil
 }
 
 // migrate brings a store of format 1, which the seal by has opened, to this one.
@@ -107,8 +120,14 @@ func (h *header) migrate(ctx context.Context, e Engine, db *DB, by Seal, rev Rev
 func (db *DB) Verify(ctx context.Context) error { return db.engine.Verify(ctx) }
 
 // Run verifies a store once a day, a large one for the first time at once, until ctx
-// ends. What it finds stops the store, and Err tells.
+// ends. What it finds stops the store, and Err tells. It keeps the view of a shared store
+// current.
 func (db *DB) Run(ctx context.Context, logger *slog.Logger) {
+	if db.shared != nil {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { db.keepFresh(ctx, logger) })
+	}
 	wait := 24 * time.Hour
 	if db.Size() > verifyAtOpen {
 		wait = 0
@@ -132,6 +151,9 @@ func (db *DB) observe(rev Rev, items []Item) {
 	for _, i := range items {
 		db.memo.forget(i.Key, rev)
 	}
+	if db.shared != nil {
+		db.observeShared(items)
+	}
 	db.head.Store(int64(rev))
 }
 
@@ -150,8 +172,25 @@ func (db *DB) OpenToken(name string, token []byte) ([]byte, error) {
 	return text, nil
 }
 
-// Err is nil while changes are possible.
-func (db *DB) Err() error { return db.engine.Err() }
+// Err is nil while changes are possible and, in a shared store, anything can be decided.
+func (db *DB) Err() error {
+	if err := db.engine.Err(); err != nil || db.fresh == nil {
+		return err
+	}
+	return db.fresh.err()
+}
+
+// Batch is how many records a transaction may write that could write any number.
+func (db *DB) Batch() int { return batchOf(db.engine) }
+
+func batchOf(e Engine) int {
+	if s, ok := e.(Shared); ok {
+		return min(s.MaxOps()/3, maxBatch) // each may have a condition besides
+	}
+	return maxBatch
+}
+
+const maxBatch = MaxTxnOps / 8
 
 // Opening says how the store was opened.
 func (db *DB) Opening() Opening { return db.opening }

@@ -22,7 +22,7 @@ func (db *DB) Dump(ctx context.Context, tags []byte, fn func(Plain) error) error
 	}
 	return db.engine.Snapshot(ctx, func(_ Rev, items iter.Seq[Item]) error {
 		for i := range items {
-			if i.Key == headerKey || len(i.Val) < 2 || !wanted[i.Val[1]] {
+			if !Digested(i.Key) || len(i.Val) < 2 || !wanted[i.Val[1]] {
 				continue
 			}
 			text, err := db.unsealed(i.Val[1], "record", i.Key, i.Val)

@@ -50,6 +50,7 @@ var (
 	ErrDamaged  = errors.New("store: a record is damaged, or is not where it was")        // never served
 	ErrNotFound = errors.New("store: no such record")                                     //
 	ErrClosed   = errors.New("store: closed, or stopped after a failed write; reopen it") // nothing happened
+	ErrDoubt    = errors.New("store: this node cannot know what the others have changed") // nothing is decided
 )
 
 // An Engine is an ordered, revisioned key space. Values arrive sealed. All
@@ -81,4 +82,24 @@ type Engine interface {
 	// Size is the space the store takes, in bytes.
 	Size() int64
 	Close() error
+}
+
+// A Shared engine is one that other nodes commit to as well. What it reads, and what it tells
+// its watchers, is the state of an instant that lags behind theirs.
+type Shared interface {
+	Engine
+	// Node is the name of this node; no other that is running has the same.
+	Node() string
+	// Reach returns once reads and watchers have everything that was committed, by
+	// anybody, before the call.
+	Reach(ctx context.Context) error
+	// Missed registers fn, which is called instead of Watch's when commits were missed:
+	// anything may have changed since. What is read meanwhile is of rev or later. If it
+	// fails it is called again.
+	Missed(fn func(ctx context.Context, rev Rev) error)
+	// MaxOps is how many conditions, and how many operations, one Txn may have.
+	MaxOps() int
+	// Lead waits until this node leads all others, and returns a context that ends when it
+	// does not any more, or when cancel is called.
+	Lead(ctx context.Context) (leading context.Context, cancel context.CancelFunc, err error)
 }

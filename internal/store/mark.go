@@ -10,17 +10,28 @@ import (
 // mark goes once the outcome is recorded.
 const markPrefix = "sys/mark/"
 
+// settledAtOnce is how many marks one transaction removes at most.
+const settledAtOnce = 32
+
 // A mark is the empty record of a finished transaction.
 type mark struct{}
 
 var markKind = Kind[mark]{Tag: 1, Name: "mark"}
 
 // Mark makes the transaction leave a mark named id.
-func (tx *Tx) Mark(id string) error { return Put(tx, markKind, markPrefix+id, &mark{}) }
+func (tx *Tx) Mark(id string) error { return Put(tx, markKind, tx.db.marks()+id, &mark{}) }
+
+// marks is before the marks of this node: it settles its own changes alone.
+func (db *DB) marks() string {
+	if node := db.Node(); node != "" {
+		return "sys/marks/" + node + "/"
+	}
+	return markPrefix
+}
 
 // Unmark says that the outcome of id is recorded. Its mark goes with some later
 // transaction that has something to do AtCommit.
-func (db *DB) Unmark(id string) { db.settle(markPrefix + id) }
+func (db *DB) Unmark(id string) { db.settle(db.marks() + id) }
 
 func (db *DB) settle(keys ...string) {
 	db.marksMu.Lock()
@@ -31,7 +42,7 @@ func (db *DB) settle(keys ...string) {
 func (db *DB) takeSettled(n int) []string {
 	db.marksMu.Lock()
 	defer db.marksMu.Unlock()
-	n = max(0, min(n, len(db.settled)))
+	n = min(n, len(db.settled))
 	taken := db.settled[:n:n]
 	db.settled = db.settled[n:]
 	return taken
@@ -43,12 +54,12 @@ func (db *DB) Marks(ctx context.Context) (map[string]bool, error) {
 	marks := map[string]bool{}
 	after := ""
 	for {
-		items, _, err := db.engine.Scan(ctx, markPrefix, after, 1000)
+		items, _, err := db.engine.Scan(ctx, db.marks(), after, 1000)
 		if err != nil {
 			return nil, err
 		}
 		for _, i := range items {
-			marks[strings.TrimPrefix(i.Key, markPrefix)] = true
+			marks[strings.TrimPrefix(i.Key, db.marks())] = true
 			after = i.Key
 		}
 		if len(items) < 1000 {

@@ -113,3 +113,16 @@ func (m *memo) len() (n int) {
 	}
 	return n
 }
+
+// forgetAll forgets everything, also what is being read of an instant before rev.
+func (m *memo) forgetAll(rev Rev) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		clear(s.entries)
+		for _, l := range s.loading {
+			l.overtaken = rev
+		}
+		s.mu.Unlock()
+	}
+}

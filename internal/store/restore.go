@@ -181,7 +181,7 @@ type batch struct {
 func (b *batch) add(i Item) error {
 	b.txn.Do = append(b.txn.Do, i)
 	b.size += len(i.Key) + len(i.Val)
-	if len(b.txn.Do) < MaxTxnOps/4 && b.size < MaxTxnBytes/4 {
+	if len(b.txn.Do) < batchOf(b.engine) && b.size < MaxTxnBytes/4 {
 		return nil
 	}
 	return b.flush()

@@ -24,6 +24,10 @@ type Tx struct {
 	at    Rev // the instant
 	stale bool
 
+	confirmed bool // the view has all that was committed before the transaction
+	fenced    bool // it has met a fence
+	adds      bool // it takes nothing away
+
 	writable bool
 	alone    bool              // holds the gate already
 	read     map[string]Rev    // what the commit depends on
@@ -34,45 +38,106 @@ type Tx struct {
 }
 
 // View calls fn with a snapshot, again if writers overtake it. Everything fn
-// reads is of one instant. The error is fn's.
+// reads is of one instant. The error is fn's, or ErrDoubt.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	for range attempts {
-		tx := &Tx{ctx: ctx, db: db, at: db.Head()}
-		if err := fn(tx); !tx.stale {
+	confirmed, err := db.admit(ctx)
+	if err != nil {
+		return err
+	}
+	for range db.attempts() {
+		tx := &Tx{ctx: ctx, db: db, at: db.Head(), confirmed: confirmed}
+		err := fn(tx)
+		switch {
+		case tx.stale:
+		case tx.doubtful(err):
+			if err := db.fresh.confirm(ctx); err != nil {
+				return err
+			}
+			confirmed = true
+		default:
 			return err
 		}
 	}
 	db.gate.Lock() // alone: nothing commits meanwhile
 	defer db.gate.Unlock()
-	return fn(&Tx{ctx: ctx, db: db, at: db.Head()})
+	return fn(&Tx{ctx: ctx, db: db, at: db.Head(), confirmed: true})
+}
+
+// attempts is how often a transaction is tried beside writers, who of a shared store cannot
+// be kept out.
+func (db *DB) attempts() int {
+	if db.shared != nil {
+		return attempts * attempts
+	}
+	return attempts
 }
 
 // Update calls fn and commits what it wrote, on the condition that nothing it
 // read has changed; otherwise fn runs again. An error means nothing happened,
 // unless it is ErrUnknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	for range attempts {
-		if again, err := db.try(ctx, fn, false); !again {
+	u := update{db: db, fn: fn, fence: fenceAround{db: db}}
+	for range db.attempts() {
+		if again, err := u.try(ctx, false); !again {
+			u.fence.drop(ctx)
 			return err
 		}
 		if err := ctx.Err(); err != nil {
+			u.fence.drop(ctx)
 			return err
 		}
 	}
 	db.gate.Lock() // alone: nothing else commits meanwhile
 	defer db.gate.Unlock()
-	_, err := db.try(ctx, fn, true)
+	_, err := u.try(ctx, true)
+	u.fence.drop(ctx)
 	return err
 }
 
-// try runs fn and commits. again: a writer came between.
-func (db *DB) try(ctx context.Context, fn func(*Tx) error, alone bool) (again bool, err error) {
-	tx := &Tx{ctx: ctx, db: db, at: db.Head(), writable: true, alone: alone,
+// An update is a transaction through its attempts.
+type update struct {
+	db        *DB
+	fn        func(*Tx) error
+	fence     fenceAround
+	confirmed bool
+}
+
+// try runs fn and commits. again: a writer came between, or it was run in doubt.
+func (u *update) try(ctx context.Context, alone bool) (again bool, err error) {
+	if !u.confirmed {
+		if u.confirmed, err = u.db.admit(ctx); err != nil {
+			return false, err
+		}
+	}
+	tx := &Tx{ctx: ctx, db: u.db, at: u.db.Head(), confirmed: u.confirmed, writable: true, alone: alone,
 		read: map[string]Rev{}, write: map[string][]byte{}, own: map[string]any{}}
-	if err = fn(tx); err == nil && !tx.stale {
-		err = tx.commit()
+	err = u.fn(tx)
+	if !tx.stale && tx.doubtful(err) {
+		u.confirmed = true
+		return true, u.db.fresh.confirm(ctx)
+	}
+	if err == nil && !tx.stale {
+		if fenced, failed := u.fenceIn(ctx, tx); failed != nil || fenced {
+			return fenced, failed
+		}
+		err = tx.commit(&u.fence)
 	}
 	return tx.stale || errors.Is(err, ErrConflict), err
+}
+
+// fenceIn puts a fence around what the transaction writes, if it takes something away and
+// other nodes may decide by what they know. fenced: it was put there, and has been seen;
+// the transaction is to be run again on what there is by now.
+func (u *update) fenceIn(ctx context.Context, tx *Tx) (fenced bool, err error) {
+	if u.db.fresh == nil || tx.adds || len(tx.write) == 0 || u.db.fresh.wait() == 0 {
+		return false, nil
+	}
+	keys, err := u.fence.lacks(ctx, slices.Sorted(maps.Keys(tx.write)))
+	if err != nil || len(keys) == 0 {
+		return false, err
+	}
+	u.confirmed = false
+	return true, u.fence.raise(ctx, keys)
 }
 
 // BeforeCommit sets what must succeed after fn and before its changes take
@@ -84,7 +149,7 @@ func (tx *Tx) BeforeCommit(f func() error) { tx.before = f }
 // in the order of the commits. It must be quick.
 func (tx *Tx) AtCommit(f func() error) { tx.last = f }
 
-func (tx *Tx) commit() error {
+func (tx *Tx) commit(fence *fenceAround) error {
 	if len(tx.write) == 0 {
 		return nil
 	}
@@ -103,7 +168,7 @@ func (tx *Tx) commit() error {
 		tx.db.orderMu.Lock()
 		// Before last, which says how far the audit log reaches: a mark that is gone has its
 		// outcome there.
-		settled = tx.db.takeSettled(MaxTxnOps - len(tx.write) - 1)
+		settled = tx.db.takeSettled(settledAtOnce)
 		if err := tx.last(); err != nil {
 			tx.db.orderMu.Unlock()
 			tx.db.settle(settled...)
@@ -120,11 +185,14 @@ func (tx *Tx) commit() error {
 	for _, k := range settled {
 		t.Do = append(t.Do, Item{Key: k})
 	}
+	fence.within(&t)
 	_, err := tx.db.engine.Commit(tx.ctx, t)
 	if err != nil {
 		tx.db.settle(settled...) // not removed; another transaction will
+		return err
 	}
-	return err
+	fence.items = nil
+	return nil
 }
 
 // Get returns the record at key, which is shared and must not be changed.
@@ -132,6 +200,9 @@ func (tx *Tx) commit() error {
 func Get[T any](tx *Tx, k Kind[T], key string) (*T, error) {
 	if v, ok := tx.own[key]; ok {
 		return typed[T](v, key)
+	}
+	if tx.db.fences.cover(key) { // asked before the memo: a fence goes after its record is forgotten
+		tx.fenced = true
 	}
 	e, ok := tx.db.memo.get(key)
 	if !ok {
@@ -240,6 +311,9 @@ type Entry[T any] struct {
 // key after, in order. It does not see the transaction's own changes, and a
 // commit does not depend on it.
 func List[T any](tx *Tx, k Kind[T], prefix, after string, n int) ([]Entry[T], error) {
+	if tx.db.fences.coverAny(prefix) {
+		tx.fenced = true
+	}
 	items, at, err := tx.db.engine.Scan(tx.ctx, prefix, after, n)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// DefaultLease is how long a node may decide by what it was last sure of, when nothing else
+// was said: longer than a cluster needs to elect a leader, so that no caller notices.
+const DefaultLease = time.Second
+
+// maxLease bounds what may be said.
+const maxLease = time.Minute
+
+// A coherence is what all nodes must agree on: how long they decide by what they know, and
+// how long a change waits for that. They differ only while the lease is being changed.
+type coherence struct {
+	Lease time.Duration
+	Wait  time.Duration // the lease for which changes wait
+}
+
+var coherenceKind = Kind[coherence]{Tag: 5, Name: "coherence"}
+
+const coherenceKey = "sys/coherence"
+
+// share prepares a DB for an engine that others commit to.
+func (db *DB) share(ctx context.Context, e Shared) error {
+	db.shared = e
+	db.fresh = newFreshness(e.Reach, bootClock)
+	e.Missed(func(ctx context.Context, rev Rev) error {
+		if err := db.loadFences(ctx); err != nil {
+			return err
+		}
+		db.memo.forgetAll(rev)
+		db.forgetLease()
+		db.head.Store(int64(rev))
+		return nil
+	})
+	return db.loadFences(ctx)
+}
+
+// forgetLease makes the node prove every decision until it knows again what was agreed.
+func (db *DB) forgetLease() {
+	db.fresh.lease.Store(0)
+	db.leaseKnown.Store(false)
+}
+
+// loadLease reads what was agreed, after making sure that it is the latest.
+func (db *DB) loadLease(ctx context.Context) error {
+	db.leaseKnown.Store(true) // a change from here on makes it unknown again
+	var c coherence
+	err := db.Update(ctx, func(tx *Tx) error {
+		found, err := Get(tx, coherenceKind, coherenceKey)
+		if errors.Is(err, ErrNotFound) {
+			c = coherence{DefaultLease, DefaultLease}
+			tx.OnlyAdds()
+			return Put(tx, coherenceKind, coherenceKey, &c)
+		}
+		if err == nil {
+			c = *found
+		}
+		return err
+	})
+	if err != nil {
+		db.leaseKnown.Store(false)
+		return err
+	}
+	db.fresh.waits.Store(int64(c.Wait))
+	db.fresh.lease.Store(int64(c.Lease))
+	if !db.leaseKnown.Load() { // it changed meanwhile
+		db.fresh.lease.Store(0)
+	}
+	return nil
+}
+
+// Lease is for how long this node decides by what it was last sure of; 0: not at all, or
+// the store is not shared.
+func (db *DB) Lease() time.Duration {
+	if db.fresh == nil {
+		return 0
+	}
+	return time.Duration(db.fresh.lease.Load())
+}
+
+// SetLease makes all nodes agree on another lease, 0 to a minute. It takes some leases.
+func (db *DB) SetLease(ctx context.Context, lease time.Duration) error {
+	if db.fresh == nil || lease < 0 || lease > maxLease {
+		return fmt.Errorf("store: a shared store has a lease of 0 to %v", maxLease)
+	}
+	var old coherence
+	step := func(to func() coherence) error {
+		return db.Update(ctx, func(tx *Tx) error {
+			found, err := Get(tx, coherenceKind, coherenceKey)
+			if err != nil {
+				return err
+			}
+			old = *found
+			tx.OnlyAdds() // what follows waits for itself
+			c := to()
+			return Put(tx, coherenceKind, coherenceKey, &c)
+		})
+	}
+	// Changes wait for the longer of both as long as any node may have either.
+	if err := step(func() coherence { return coherence{min(old.Lease, lease), max(old.Wait, lease)} }); err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*leaseWait(max(old.Wait, lease))); err != nil {
+		return err
+	}
+	return step(func() coherence { return coherence{lease, lease} })
+}
+
+// Node is the name of this node; empty if the store is not shared.
+func (db *DB) Node() string {
+	if db.shared == nil {
+		return ""
+	}
+	return db.shared.Node()
+}
+
+// Lead waits until no other node does the work that one does for all, and returns a context
+// that ends when this one must not any more.
+func (db *DB) Lead(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if db.shared == nil {
+		leading, cancel := context.WithCancel(ctx)
+		return leading, cancel, nil
+	}
+	return db.shared.Lead(ctx)
+}
+
+type currentKey struct{}
+
+// Current returns a context in which every View has everything that was committed before it
+// began, also what takes nothing away: for lists and descriptions.
+func Current(ctx context.Context) context.Context { return context.WithValue(ctx, currentKey{}, true) }
+
+// admit returns when a transaction may begin.
+func (db *DB) admit(ctx context.Context) (confirmed bool, err error) {
+	if db.fresh == nil {
+		return true, nil
+	}
+	if ctx.Value(currentKey{}) != nil {
+		return true, db.fresh.confirm(ctx)
+	}
+	return false, db.fresh.check(ctx)
+}
+
+// doubtful reports whether a transaction that came to its end must be run again on a view
+// that is certainly current: one that met a fence, and one that was refused something, which
+// may have been given since.
+func (tx *Tx) doubtful(err error) bool { return !tx.confirmed && (tx.fenced || err != nil) }
+
+// OnlyAdds says that what the transaction writes can take no permission away from anybody,
+// nor make a name mean something else: other nodes may learn of it a moment later.
+func (tx *Tx) OnlyAdds() { tx.adds = true }
+
+// keepFresh proves again and again that the view is current, until ctx ends, and sweeps
+// what nodes that died have left.
+func (db *DB) keepFresh(ctx context.Context, logger *slog.Logger) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	seen, swept := map[string]Rev{}, time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := db.fresh.confirm(ctx)
+		if err == nil && !db.leaseKnown.Load() {
+			err = db.loadLease(ctx)
+		}
+		if err == nil && time.Since(swept) > fenceAge {
+			swept = time.Now()
+			seen, err = db.sweepFences(ctx, seen)
+		}
+		if err != nil && ctx.Err() == nil {
+			logger.Warn("this node cannot know what the others have changed, and decides nothing", "err", err)
+		}
+	}
+}
+
+// observeShared takes note of fences and of the lease, after the memo has forgotten what
+// they are about.
+func (db *DB) observeShared(items []Item) {
+	for _, i := range items {
+		switch {
+		case strings.HasPrefix(i.Key, fencePrefix):
+			db.fences.put(i.Key, i.Val)
+		case i.Key == coherenceKey:
+			db.forgetLease()
+		}
+	}
+}

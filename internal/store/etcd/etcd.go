@@ -1,0 +1,261 @@
+// Package etcd is the store engine for several nodes: one key space in an etcd cluster,
+// which any number of programs commit to. Each keeps a view of it, which a watch brings
+// forward, and reads the cluster as of the instant that its view has reached.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"golang.org/x/mod/semver"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/grpclog"
+	"google.golang.org/grpc/status"
+
+	"github.com/claviger/claviger/internal/store"
+)
+
+// oldest is the oldest server that is spoken to: before it a new watch of a quiet key
+// space told nothing of how far it was (etcd#17507), and before 3.5.8 a watch could go
+// back in time (etcd#15515).
+const oldest = "v3.5.13"
+
+// How long things may take before they have failed.
+const (
+	tryTimeout  = 2 * time.Second  // one request
+	callTimeout = 15 * time.Second // a read or a commit with all that is tried for it
+	openTimeout = 10 * time.Second // finding a member that answers
+	liveSeconds = 10               // how long a node that has stopped answering counts as running
+	pause       = 50 * time.Millisecond
+)
+
+// What is under the prefix: the records, and what the engine keeps for itself.
+const (
+	records = "r/"
+	own     = "e/"
+
+	headKey      = own + "head"    // written by every commit, which so tells the last one
+	turnPrefix   = own + "turn/"   // written by every commit of one node, on the condition that nobody else did
+	digestPrefix = own + "digest/" // of what each node has changed
+	nodePrefix   = own + "node/"   // there while the node is running
+	leadKey      = own + "lead"    // there while a node leads
+)
+
+// A Config says where the cluster is.
+type Config struct {
+	Endpoints []string // URLs
+	Prefix    string   // before every key; ends with a slash
+	TLS       *tls.Config
+	Username  string
+	Password  string
+	Node      string // the name of this node; no two that run may have the same
+	Instance  string // what tells its owner: a node may take over the name that it had itself
+	Logger    *slog.Logger
+}
+
+// An Engine is a store.Shared in an etcd cluster.
+type Engine struct {
+	client *clientv3.Client
+	prefix string
+	config Config
+	logger *slog.Logger
+	view   *view
+	turns  *turns
+	member atomic.Pointer[membership] // nil: this node has no name yet, or has left
+
+	cluster uint64 // its id
+	maxOps  int
+	size    atomic.Int64
+	failed  atomic.Pointer[error] // why the engine has stopped for good
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// Open connects to the cluster. It fails if no member answers within ten seconds, if one
+// that does is too old, or if a node of this name is running already.
+func Open(ctx context.Context, c Config) (*Engine, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(discard{}, discard{}, discard{})) // what matters comes back as errors
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, Logger: zap.NewNop(),
+		DialTimeout: tryTimeout, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
+		MaxCallSendMsgSize: 2 * store.MaxTxnBytes})
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	e := &Engine{client: client, prefix: c.Prefix, config: c, logger: c.Logger}
+	e.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.view = newView(e)
+	e.turns = newTurns(e)
+	if err := e.begin(ctx); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// discard takes what gRPC logs.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func (e *Engine) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := e.look(ctx); err != nil {
+		return err
+	}
+	if err := e.enter(ctx); err != nil {
+		return err
+	}
+	if err := e.turns.begin(ctx); err != nil {
+		return err
+	}
+	if err := e.view.begin(ctx); err != nil {
+		return err
+	}
+	e.learnLimits(ctx)
+	return nil
+}
+
+// look finds out who answers.
+func (e *Engine) look(ctx context.Context) error {
+	var failed error
+	answers := 0
+	for _, endpoint := range e.config.Endpoints {
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		answer, err := e.client.Status(try, endpoint)
+		cancel()
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, err))
+			continue
+		}
+		if semver.Compare("v"+answer.Version, oldest) < 0 {
+			return fmt.Errorf("etcd: %s runs version %s, and the oldest that this program relies on is %s", endpoint, answer.Version, strings.TrimPrefix(oldest, "v"))
+		}
+		if e.cluster != 0 && e.cluster != answer.Header.ClusterId {
+			return fmt.Errorf("etcd: %s belongs to another cluster than the endpoints before it", endpoint)
+		}
+		e.cluster = answer.Header.ClusterId
+		e.size.Store(answer.DbSize)
+		answers++
+	}
+	if answers == 0 {
+		return failed
+	}
+	if failed != nil {
+		e.logger.Warn("a member of the etcd cluster does not answer", "err", failed)
+	}
+	return nil
+}
+
+// defaultOps is how many operations a cluster takes at once that was started without
+// options, and enclosing how many there are around a transaction.
+const defaultOps, enclosing = 128, 8
+
+// learnLimits finds out whether the cluster takes as much at once as this program may have
+// to write, and tells the operator if it does not.
+func (e *Engine) learnLimits(ctx context.Context) {
+	e.maxOps = defaultOps
+	var conditions []clientv3.Cmp
+	for range store.MaxTxnOps + enclosing {
+		conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(e.prefix+headKey), "=", -1)) // never
+	}
+	_, err := e.client.Txn(ctx).If(conditions...).Commit()
+	switch {
+	case err == nil:
+		e.maxOps = store.MaxTxnOps
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		e.logger.Warn("etcd takes few operations at once: changes of keys with many replicas, and of what has many parts, may be refused; its members should run with",
+			"max-txn-ops", store.MaxTxnOps+enclosing, "max-request-bytes", 2*store.MaxTxnBytes)
+	}
+}
+
+// MaxOps is how many operations the cluster takes at once.
+func (e *Engine) MaxOps() int { return e.maxOps }
+
+// Node is the name of this node.
+func (e *Engine) Node() string { return e.config.Node }
+
+// Err is nil unless the engine has stopped for good.
+func (e *Engine) Err() error { return e.refusal() }
+
+// refusal is why the engine has stopped.
+func (e *Engine) refusal() error {
+	if p := e.failed.Load(); p != nil {
+		return *p
+	}
+	if e.ctx.Err() != nil {
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// fail stops the engine for good: what it knows is not what the cluster has.
+func (e *Engine) fail(format string, args ...any) error {
+	err := fmt.Errorf("etcd: %w: "+format, append([]any{store.ErrDamaged}, args...)...)
+	if e.failed.CompareAndSwap(nil, &err) {
+		e.logger.Error("the cluster is not the one that this node knew: nothing is served any more", "err", err)
+	}
+	return e.refusal()
+}
+
+// Size is how much space the cluster takes on one member, as far as is known, in bytes.
+func (e *Engine) Size() int64 { return e.size.Load() }
+
+// Close ends the watch, gives up the node's name and closes the connections.
+func (e *Engine) Close() error {
+	e.leave()
+	e.stop()
+	e.wg.Wait()
+	return e.client.Close()
+}
+
+// patiently calls fn until it succeeds or fails for good, each time with tryTimeout.
+func (e *Engine) patiently(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for {
+		if err := e.refusal(); err != nil {
+			return err
+		}
+		try, end := context.WithTimeout(ctx, tryTimeout)
+		err := fn(try)
+		end()
+		if err == nil || final(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("etcd: %w", err)
+		case <-e.ctx.Done():
+			return store.ErrClosed
+		case <-time.After(pause):
+		}
+	}
+}
+
+// final are errors that asking again does not mend.
+func final(err error) bool {
+	for _, f := range []error{errTaken, store.ErrDamaged, store.ErrClosed, store.ErrConflict, store.ErrTooLarge, rpctypes.ErrCompacted, rpctypes.ErrFutureRev,
+		rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrTooManyOps, rpctypes.ErrRequestTooLarge, rpctypes.ErrNoSpace} {
+		if errors.Is(err, f) {
+			return true
+		}
+	}
+	// gRPC has no error of its own for a message that the server does not take.
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
+}
