@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// DefaultLease is how long a node may decide by what it was last sure of, when nothing else
-// was said: longer than a cluster needs to elect a leader, so that no caller notices.
+// DefaultLease is a lease that is longer than a cluster needs to elect a leader, so that no
+// caller notices when one is lost.
 const DefaultLease = time.Second
 
 // maxLease bounds what may be said.
@@ -19,9 +19,12 @@ const maxLease = time.Minute
 // A coherence is what all nodes must agree on: how long they decide by what they know, and
 // how long a change waits for that. They differ only while the lease is being changed.
 type coherence struct {
-	Lease time.Duration
-	Wait  time.Duration // the lease for which changes wait
+	Lease nanoseconds
+	Wait  nanoseconds // the lease for which changes wait
 }
+
+// nanoseconds are a time.Duration that JSON knows.
+type nanoseconds int64
 
 var coherenceKind = Kind[coherence]{Tag: 5, Name: "coherence"}
 
@@ -29,7 +32,7 @@ const coherenceKey = "sys/coherence"
 
 // share prepares a DB for an engine that others commit to.
 func (db *DB) share(ctx context.Context, e Shared) error {
-	db.shared = e
+	db.shared, db.sleep = e, pause
 	db.fresh = newFreshness(e.Reach, bootClock)
 	e.Missed(func(ctx context.Context, rev Rev) error {
 		if err := db.loadFences(ctx); err != nil {
@@ -56,7 +59,8 @@ func (db *DB) loadLease(ctx context.Context) error {
 	err := db.Update(ctx, func(tx *Tx) error {
 		found, err := Get(tx, coherenceKind, coherenceKey)
 		if errors.Is(err, ErrNotFound) {
-			c = coherence{DefaultLease, DefaultLease}
+			first := nanoseconds(db.shared.NewLease())
+			c = coherence{first, first}
 			tx.OnlyAdds()
 			return Put(tx, coherenceKind, coherenceKey, &c)
 		}
@@ -91,27 +95,28 @@ func (db *DB) SetLease(ctx context.Context, lease time.Duration) error {
 	if db.fresh == nil || lease < 0 || lease > maxLease {
 		return fmt.Errorf("store: a shared store has a lease of 0 to %v", maxLease)
 	}
-	var old coherence
-	step := func(to func() coherence) error {
-		return db.Update(ctx, func(tx *Tx) error {
+	wanted := nanoseconds(lease)
+	step := func(next func(coherence) coherence) (c coherence, err error) {
+		err = db.Update(ctx, func(tx *Tx) error {
 			found, err := Get(tx, coherenceKind, coherenceKey)
 			if err != nil {
 				return err
 			}
-			old = *found
 			tx.OnlyAdds() // what follows waits for itself
-			c := to()
+			c = next(*found)
 			return Put(tx, coherenceKind, coherenceKey, &c)
 		})
+		return c, err
 	}
-	// Changes wait for the longer of both as long as any node may have either.
-	if err := step(func() coherence { return coherence{min(old.Lease, lease), max(old.Wait, lease)} }); err != nil {
-		return err
+	// Changes wait for the longer of both for as long as any node may have either.
+	between, err := step(func(old coherence) coherence { return coherence{min(old.Lease, wanted), max(old.Wait, wanted)} })
+	if err == nil {
+		err = db.sleep(ctx, 3*leaseWait(time.Duration(between.Wait)))
 	}
-	if err := pause(ctx, 3*leaseWait(max(old.Wait, lease))); err != nil {
-		return err
+	if err == nil {
+		_, err = step(func(coherence) coherence { return coherence{wanted, wanted} })
 	}
-	return step(func() coherence { return coherence{lease, lease} })
+	return err
 }
 
 // Node is the name of this node; empty if the store is not shared.

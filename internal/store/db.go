@@ -28,6 +28,7 @@ type DB struct {
 	fresh      *freshness // of a shared store
 	fences     fences
 	leaseKnown atomic.Bool
+	sleep      func(context.Context, time.Duration) error
 
 	orderMu sync.Mutex // held from AtCommit until the transaction has its place
 

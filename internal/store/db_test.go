@@ -5,18 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
+	"github.com/claviger/claviger/internal/store/etcd"
+	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
 )
 
 type note struct {
@@ -39,6 +43,38 @@ func testSeal(t testing.TB) *seal.Passphrase {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// onEngines runs a test on each kind of engine; open makes an empty one, which the store
+// that is opened on it owns.
+func onEngines(t *testing.T, test func(t *testing.T, open func() store.Engine)) {
+	t.Run("bolt", func(t *testing.T) {
+		test(t, func() store.Engine {
+			e, err := bolt.OpenMemory()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		})
+	})
+	t.Run("etcd", func(t *testing.T) {
+		c := etcdtest.Start(t, 1)
+		n := 0
+		test(t, func() store.Engine {
+			n++
+			return openNode(t, c, fmt.Sprintf("/%d/", n), "node", 0)
+		})
+	})
+}
+
+// openNode opens the engine of a node.
+func openNode(t testing.TB, c *etcdtest.Cluster, prefix, name string, lease time.Duration) *etcd.Engine {
+	t.Helper()
+	e, err := etcd.Open(t.Context(), etcd.Config{Endpoints: c.Endpoints(), Prefix: prefix, Node: name, Instance: name, Lease: lease, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func openMemory(t testing.TB) *store.DB {
@@ -79,8 +115,10 @@ func get(t testing.TB, db *store.DB, key string) (n note, err error) {
 	return n, err
 }
 
-func TestPutGetDelete(t *testing.T) {
-	db := openMemory(t)
+func TestPutGetDelete(t *testing.T) { onEngines(t, testPutGetDelete) }
+
+func testPutGetDelete(t *testing.T, open func() store.Engine) {
+	db := openOn(t, open())
 	if _, err := get(t, db, "a"); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("Get of nothing = %v, want ErrNotFound", err)
 	}
@@ -103,8 +141,10 @@ func TestPutGetDelete(t *testing.T) {
 	}
 }
 
-func TestFailedUpdateLeavesNothing(t *testing.T) {
-	db := openMemory(t)
+func TestFailedUpdateLeavesNothing(t *testing.T) { onEngines(t, testFailedUpdateLeavesNothing) }
+
+func testFailedUpdateLeavesNothing(t *testing.T, open func() store.Engine) {
+	db := openOn(t, open())
 	boom := errors.New("boom")
 	err := db.Update(t.Context(), func(tx *store.Tx) error {
 		if err := store.Put(tx, noteKind, "a", &note{}); err != nil {
@@ -129,8 +169,10 @@ func TestFailedUpdateLeavesNothing(t *testing.T) {
 
 // Sixteen writers add to one counter and to their own; readers must never see
 // the two halves of a transaction apart.
-func TestConcurrentTransactions(t *testing.T) {
-	db := openMemory(t)
+func TestConcurrentTransactions(t *testing.T) { onEngines(t, testConcurrentTransactions) }
+
+func testConcurrentTransactions(t *testing.T, open func() store.Engine) {
+	db := openOn(t, open())
 	put(t, db, "a", note{})
 	put(t, db, "b", note{})
 	var writers, readers sync.WaitGroup
@@ -192,13 +234,11 @@ func TestConcurrentTransactions(t *testing.T) {
 }
 
 // The store behaves as a map does.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { onEngines(t, testModel) }
+
+func testModel(t *testing.T, open func() store.Engine) {
 	rapid.Check(t, func(rt *rapid.T) {
-		e, err := bolt.OpenMemory()
-		if err != nil {
-			rt.Fatal(err)
-		}
-		db, err := store.Open(context.Background(), e, plainSeal{})
+		db, err := store.Open(context.Background(), open(), plainSeal{})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -270,11 +310,10 @@ func (plainSeal) Kind() string                    { return "plain" }
 func (plainSeal) Wrap(b []byte) ([]byte, error)   { return slices.Clone(b), nil }
 func (plainSeal) Unwrap(b []byte) ([]byte, error) { return slices.Clone(b), nil }
 
-func TestRecordsAreBoundToTheirPlace(t *testing.T) {
-	e, err := bolt.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestRecordsAreBoundToTheirPlace(t *testing.T) { onEngines(t, testRecordsAreBoundToTheirPlace) }
+
+func testRecordsAreBoundToTheirPlace(t *testing.T, open func() store.Engine) {
+	e := open()
 	db := openOn(t, e)
 	put(t, db, "a", note{Text: "secret text"})
 	put(t, db, "b", note{Text: "b"})
@@ -353,12 +392,11 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-func TestFormatIsChecked(t *testing.T) {
-	e, err := bolt.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = e.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "!header", Val: []byte(`{"Format":99}`)}}})
+func TestFormatIsChecked(t *testing.T) { onEngines(t, testFormatIsChecked) }
+
+func testFormatIsChecked(t *testing.T, open func() store.Engine) {
+	e := open()
+	_, err := e.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "!header", Val: []byte(`{"Format":99}`)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,8 +405,10 @@ func TestFormatIsChecked(t *testing.T) {
 	}
 }
 
-func TestMarks(t *testing.T) {
-	db := openMemory(t)
+func TestMarks(t *testing.T) { onEngines(t, testMarks) }
+
+func testMarks(t *testing.T, open func() store.Engine) {
+	db := openOn(t, open())
 	err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.Mark("one") })
 	if err != nil {
 		t.Fatal(err)
@@ -393,8 +433,10 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-func TestTooLarge(t *testing.T) {
-	db := openMemory(t)
+func TestTooLarge(t *testing.T) { onEngines(t, testTooLarge) }
+
+func testTooLarge(t *testing.T, open func() store.Engine) {
+	db := openOn(t, open())
 	err := db.Update(t.Context(), func(tx *store.Tx) error {
 		for i := range store.MaxTxnOps + 1 {
 			if err := store.Put(tx, noteKind, fmt.Sprint(i), &note{}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 )
 
 // A Rev is a place in the one order of commits; it only grows. 0 is before all.
@@ -97,6 +98,9 @@ type Shared interface {
 	// anything may have changed since. What is read meanwhile is of rev or later. If it
 	// fails it is called again.
 	Missed(fn func(ctx context.Context, rev Rev) error)
+	// NewLease is for how long the nodes of a new store decide by what they were last sure
+	// of; 0: not at all.
+	NewLease() time.Duration
 	// MaxOps is how many conditions, and how many operations, one Txn may have.
 	MaxOps() int
 	// Lead waits until this node leads all others, and returns a context that ends when it

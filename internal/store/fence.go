@@ -155,10 +155,10 @@ func (a *fenceAround) raise(ctx context.Context, keys []string) error {
 	}
 	a.items = append(a.items, Item{Key: key, Rev: rev})
 	a.keys = append(a.keys, keys...)
-	return pause(ctx, a.db.fresh.wait())
+	return a.db.sleep(ctx, a.db.fresh.wait())
 }
 
-// pause waits for d, by a clock that counts as others' do.
+// pause waits for d.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -106,7 +106,7 @@ func (f *freshness) run(p *probe) {
 		p.err = f.reach(ctx)
 		cancel()
 		if p.err == nil {
-			f.since.Store(int64(began))
+			f.since.Store(max(f.since.Load(), int64(began)))
 		}
 		close(p.done)
 		f.mu.Lock()

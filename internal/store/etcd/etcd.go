@@ -58,8 +58,9 @@ type Config struct {
 	TLS       *tls.Config
 	Username  string
 	Password  string
-	Node      string // the name of this node; no two that run may have the same
-	Instance  string // what tells its owner: a node may take over the name that it had itself
+	Node      string        // the name of this node; no two that run may have the same
+	Instance  string        // what tells its owner: a node may take over the name that it had itself
+	Lease     time.Duration // of a new store: see store.Shared
 	Logger    *slog.Logger
 }
 
@@ -183,6 +184,9 @@ func (e *Engine) learnLimits(ctx context.Context) {
 			"max-txn-ops", store.MaxTxnOps+enclosing, "max-request-bytes", 2*store.MaxTxnBytes)
 	}
 }
+
+// NewLease is the lease of a new store.
+func (e *Engine) NewLease() time.Duration { return e.config.Lease }
 
 // MaxOps is how many operations the cluster takes at once.
 func (e *Engine) MaxOps() int { return e.maxOps }

@@ -238,12 +238,11 @@ func (e *Engine) Missed(fn func(context.Context, store.Rev) error) {
 // head asks a majority for the last commit, and for the revision at which it was the last.
 // It checks that the cluster is the one that it was.
 func (e *Engine) head(ctx context.Context) (head store.Rev, through int64, err error) {
-	mine := e.turns.place()
+	at, mine := e.view.instant(), e.turns.place() // of before: both move while the question is on its way
 	r, err := e.client.Txn(ctx).Then(clientv3.OpGet(e.prefix+headKey), clientv3.OpGet(e.prefix+turnPrefix+e.config.Node)).Commit()
 	if err != nil {
 		return 0, 0, err
 	}
-	at := e.view.instant()
 	var turn int64
 	for i, place := range []*int64{(*int64)(&head), &turn} {
 		if kvs := r.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {

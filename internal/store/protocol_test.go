@@ -1,0 +1,209 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	schedules = flag.Int("schedules", 300, "how many schedules of the protocol are tried in each test")
+	firstSeed = flag.Uint64("schedule", 1, "the first of them")
+)
+
+type register struct{ N int }
+
+var registerKind = Kind[register]{Tag: 100, Name: "register"}
+
+// A wrongCache changes a node so that it may decide by what is not true any more.
+type wrongCache func(*DB, *simNode)
+
+// simulate runs nodes that change and read registers, and returns what was read although
+// something newer was known before.
+func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) (stale []string) {
+	synctest.Test(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		c, began := newSimCluster(rng), time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		defer time.Sleep(time.Minute) // until whoever still sleeps has seen that all is over
+		var nodes []*DB
+		for range 3 {
+			e := newSimNode(c)
+			if err := e.wait(ctx, c.head()); err != nil {
+				t.Fatal(err)
+			}
+			db, err := Open(ctx, e, simSeal{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			nodes = append(nodes, db)
+		}
+		c.getRough()
+		for _, db := range nodes {
+			rate := 0.9 + rng.Float64()/5 // what its clock counts in a second
+			db.fresh.clock = func() time.Duration { return time.Duration(float64(time.Since(began)) * rate) }
+			db.sleep = func(ctx context.Context, d time.Duration) error { return pause(ctx, time.Duration(float64(d)/rate)) }
+			db.fresh.since.Store(math.MinInt64 / 2)
+			db.fresh.lease.Store(int64(lease))
+			db.fresh.waits.Store(int64(lease))
+			if wrong != nil {
+				wrong(db, db.shared.(*simNode))
+			}
+		}
+		keys := []string{"a", "b"}
+		var mu sync.Mutex // guards what follows
+		known := map[string]int{}
+		learn := func(key string, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			known[key] = max(known[key], n)
+		}
+		floor := func(key string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return known[key]
+		}
+		var wg sync.WaitGroup
+		for i := range 2 {
+			wg.Go(func() {
+				for range 3 {
+					db, key := nodes[c.duration(3)], keys[i]
+					ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond+c.duration(30*time.Second)) // some die behind their fence
+					var n int
+					err := db.Update(ctx, func(tx *Tx) error {
+						r, err := Get(tx, registerKind, key)
+						switch {
+						case errors.Is(err, ErrNotFound):
+							r = &register{}
+						case err != nil:
+							return err
+						}
+						n = r.N + 1
+						return Put(tx, registerKind, key, &register{n})
+					})
+					cancel()
+					if err == nil {
+						learn(key, n)
+					}
+					time.Sleep(c.duration(time.Second))
+				}
+			})
+		}
+		done := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					db, key := nodes[c.duration(3)], keys[c.duration(2)]
+					want, n := floor(key), 0
+					err := db.View(ctx, func(tx *Tx) error {
+						if c.chance(10) { // frozen
+							time.Sleep(c.duration(3 * time.Second))
+						}
+						r, err := Get(tx, registerKind, key)
+						if err == nil {
+							n = r.N
+						}
+						return err
+					})
+					switch {
+					case errors.Is(err, ErrNotFound), err == nil:
+						if n < want {
+							mu.Lock()
+							stale = append(stale, fmt.Sprintf("%s is %d and was known to be %d", key, n, want))
+							mu.Unlock()
+						}
+						learn(key, n)
+					case !errors.Is(err, ErrDoubt) && !errors.Is(err, errStale):
+						t.Error(err)
+					}
+					time.Sleep(c.duration(100 * time.Millisecond))
+				}
+			})
+		}
+		wg.Wait()
+		close(done)
+		readers.Wait()
+	})
+	return stale
+}
+
+type simSeal struct{}
+
+func (simSeal) Kind() string                    { return "plain" }
+func (simSeal) Wrap(b []byte) ([]byte, error)   { return slices.Clone(b), nil }
+func (simSeal) Unwrap(b []byte) ([]byte, error) { return slices.Clone(b), nil }
+
+// Whatever the network, the clocks and dying writers do, nobody reads a value after a later
+// one was known to anybody: registers are linearizable.
+func TestProtocol(t *testing.T) {
+	for name, lease := range map[string]time.Duration{"strict": 0, "150 ms": 150 * time.Millisecond, "1 s": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			for seed := *firstSeed; seed < *firstSeed+uint64(*schedules); seed++ {
+				if stale := simulate(t, seed, lease, nil); len(stale) > 0 {
+					t.Fatalf("schedule %d: %v", seed, stale)
+				}
+			}
+		})
+	}
+}
+
+// The caches that one would write first are found to be wrong.
+func TestWrongCaches(t *testing.T) {
+	for name, wrong := range map[string]wrongCache{
+		"trusts its watch": func(_ *DB, n *simNode) {
+			n.reach = func(context.Context) error { return nil }
+		},
+		"trusts the progress of the member it watches": func(_ *DB, n *simNode) {
+			n.reach = func(ctx context.Context) error {
+				n.c.latency()
+				rev, _ := n.Head(ctx) // of a member that may be cut off
+				return n.wait(ctx, rev)
+			}
+		},
+		"trusts revisions in headers": func(_ *DB, n *simNode) {
+			n.reach = func(context.Context) error { // they are ahead of the events
+				n.c.latency()
+				_ = n.c.head()
+				n.c.latency()
+				return nil
+			}
+		},
+		"reads the clock after the probe": func(db *DB, n *simNode) {
+			right := db.fresh.reach
+			db.fresh.reach = func(ctx context.Context) error {
+				err := right(ctx)
+				if err == nil {
+					db.fresh.since.Store(int64(db.fresh.clock()))
+				}
+				return err
+			}
+		},
+		"puts up no fence": func(db *DB, _ *simNode) { db.fresh.waits.Store(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(5000) {
+				if stale := simulate(t, seed, 150*time.Millisecond, wrong); len(stale) > 0 {
+					t.Logf("schedule %d: %s", seed, stale[0])
+					return
+				}
+			}
+			t.Error("no schedule shows it")
+		})
+	}
+}
