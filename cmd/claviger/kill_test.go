@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"flag"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -37,31 +34,14 @@ type process struct {
 
 func start(t *testing.T, binary, dir string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--request-quotas", "off")}
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	var seen []string
-	for p.url == "" && lines.Scan() {
-		seen = append(seen, lines.Text())
-		if url, ok := strings.CutPrefix(lines.Text(), "claviger: ready on "); ok {
-			p.url = url
-		}
-	}
-	if p.url == "" {
-		t.Fatalf("not ready: %q", seen)
-	}
-	go io.Copy(io.Discard, stderr)
-	p.id, p.secret = rootCredentials(t, dir)
+	return startWith(t, binary, dir, "--listen", "127.0.0.1:0")
+}
+
+// client gives the process an HTTP client of its own.
+func (p *process) client(t *testing.T) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
 	p.http = &http.Client{Transport: transport}
-	return p
 }
 
 // rootCredentials reads the root user's access key of a data directory.

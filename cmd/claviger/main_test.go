@@ -24,6 +24,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(memberVariable); text != "" {
+		runMember(text)
+	}
 	testscript.Main(m, map[string]func(){"claviger": main})
 }
 

@@ -55,7 +55,8 @@ type serveOptions struct {
 	consistencyDelay time.Duration
 	endpoints        endpointList
 	kmsOptions
-	seals sealFlags
+	seals   sealFlags
+	cluster clusterFlags
 }
 
 // A credentialList is the flag --dev-credentials.
@@ -96,6 +97,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
 	o.kmsOptions.register(f)
 	o.seals.register(f, "")
+	o.cluster.register(f)
 }
 
 func (o *serveOptions) config() (server.Config, error) {
@@ -104,6 +106,8 @@ func (o *serveOptions) config() (server.Config, error) {
 	switch {
 	case o.dev && o.data != "":
 		return c, errors.New("--dev and --data exclude each other")
+	case o.dev && o.cluster.store != "":
+		return c, errors.New("--dev and --store exclude each other")
 	case !o.dev && o.data == "":
 		return c, errors.New("serve needs either --dev or --data DIR")
 	case o.auditSync != "always" && o.auditSync != "interval":
@@ -137,6 +141,9 @@ func (o *serveOptions) config() (server.Config, error) {
 			c.RootKeys = []server.Credentials{{ID: "test", Secret: "test"}}
 		}
 		return c, nil
+	}
+	if c.Cluster, err = o.cluster.config(); err != nil {
+		return c, err
 	}
 	c.Seals, err = o.seals.options()
 	return c, err

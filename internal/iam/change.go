@@ -39,7 +39,7 @@ func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx
 		tx.BeforeCommit(e.Intend)
 		tx.AtCommit(func() error {
 			head := e.LogSynced()
-			return store.Put(tx, anchorKind, anchorKey, (*anchor)(&head))
+			return store.Put(tx, anchorKind, anchorKey(db), (*anchor)(&head))
 		})
 		return tx.Mark(e.RequestID)
 	})
@@ -55,8 +55,9 @@ func Anchor(ctx context.Context, db *store.DB, synced func() audit.Head) error {
 	return db.Update(ctx, func(tx *store.Tx) error {
 		put := func() error {
 			head := synced()
-			return store.Put(tx, anchorKind, anchorKey, (*anchor)(&head))
+			return store.Put(tx, anchorKind, anchorKey(db), (*anchor)(&head))
 		}
+		tx.OnlyAdds()
 		tx.AtCommit(put) // in the order of all commits
 		return put()
 	})
@@ -67,13 +68,19 @@ type anchor audit.Head
 
 var anchorKind = store.Kind[anchor]{Tag: 2, Name: "audit anchor"}
 
-const anchorKey = "sys/audit"
+// anchorKey is where the anchor of this node's log is.
+func anchorKey(db *store.DB) string {
+	if node := db.Node(); node != "" {
+		return "sys/audit/" + node
+	}
+	return "sys/audit"
+}
 
 // AuditAnchor returns the place in the audit log that the last state change
 // recorded; the log must reach and contain it.
 func AuditAnchor(ctx context.Context, db *store.DB) (head audit.Head, err error) {
 	err = db.View(ctx, func(tx *store.Tx) error {
-		a, err := store.Get(tx, anchorKind, anchorKey)
+		a, err := store.Get(tx, anchorKind, anchorKey(db))
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}

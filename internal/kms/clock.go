@@ -33,6 +33,7 @@ var ErrClockRight = errors.New("kms: the clock has not jumped")
 func (s *Service) watchClock(ctx context.Context, now time.Time, elapsed time.Duration) (right bool, err error) {
 	now = now.UTC().Round(0)
 	err = s.db.Update(ctx, func(tx *store.Tx) error {
+		tx.OnlyAdds()
 		c, err := store.Edit(tx, clockKind, clockKey)
 		if errors.Is(err, store.ErrNotFound) {
 			c, err = &clockState{Seen: now}, nil
@@ -69,6 +70,7 @@ func (s *Service) ClockHeld() bool { return s.clockHeld.Load() }
 func (s *Service) AcceptClock(ctx context.Context, now time.Time) (before time.Time, err error) {
 	now = now.UTC().Round(0)
 	err = s.db.Update(ctx, func(tx *store.Tx) error {
+		tx.OnlyAdds()
 		c, err := store.Edit(tx, clockKind, clockKey)
 		if errors.Is(err, store.ErrNotFound) || err == nil && !c.Held && now.Sub(c.Seen) <= maxJump {
 			return ErrClockRight

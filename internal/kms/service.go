@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,8 +82,24 @@ func New(db *store.DB, c Config) *Service {
 }
 
 // Run does what is due until ctx ends: it removes keys whose waiting period is
-// over, rotates key material, forgets expired material and stores last uses.
+// over, rotates key material and forgets expired material, on one node for all; and it
+// stores last uses.
 func (s *Service) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.saveUses(ctx) })
+	for {
+		leading, cancel, err := s.db.Lead(ctx)
+		if err != nil { // ctx has ended, or the store is closed
+			return
+		}
+		s.doDue(leading)
+		cancel()
+	}
+}
+
+// doDue does what is due until ctx ends.
+func (s *Service) doDue(ctx context.Context) {
 	looked := time.Now()
 	for {
 		var next time.Time
@@ -92,7 +109,6 @@ func (s *Service) Run(ctx context.Context) {
 		if right {
 			next, err = s.sweep(ctx, now)
 		}
-		err = errors.Join(err, s.usage.save(ctx, s.db, saveUse))
 		if err != nil && ctx.Err() == nil {
 			s.config.Logger.Error("do what is due", "err", err)
 		}
@@ -107,9 +123,24 @@ func (s *Service) Run(ctx context.Context) {
 		case <-time.After(wait):
 		case <-s.accepted:
 		case <-ctx.Done():
-			if err := s.usage.save(context.WithoutCancel(ctx), s.db, 0); err != nil {
-				s.config.Logger.Error("store the last uses of keys", "err", err)
-			}
+			return
+		}
+	}
+}
+
+// saveUses stores the last uses of keys until ctx ends, and then all of them.
+func (s *Service) saveUses(ctx context.Context) {
+	for {
+		age := saveUse
+		select {
+		case <-time.After(s.config.Sweep):
+		case <-ctx.Done():
+			age = 0
+		}
+		if err := s.usage.save(context.WithoutCancel(ctx), s.db, age); err != nil {
+			s.config.Logger.Error("store the last uses of keys", "err", err)
+		}
+		if age == 0 {
 			return
 		}
 	}

@@ -35,7 +35,8 @@ func lastUseKey(region, account, id string) string {
 const saveUse = time.Hour
 
 // A usage remembers the last use of each key since this process started; the
-// store has those of before (kms:TrailingDaysWithoutKeyUsage, GetKeyLastUsage).
+// store has those of before, and of other nodes as long ago as saveUse
+// (kms:TrailingDaysWithoutKeyUsage, GetKeyLastUsage).
 // It is safe for concurrent use.
 type usage struct {
 	last sync.Map // key ARN to *atomic.Pointer[lastUse]; one entry for each key used
@@ -57,16 +58,29 @@ func (u *usage) note(k *Key, operation string, call *iam.Call) {
 
 // of returns a key's last use; nil if none is known. What an earlier replica in
 // its place was used for does not count.
-func (u *usage) of(tx *store.Tx, k *Key) (l *lastUse, err error) {
-	if last, ok := u.last.Load(k.ARN()); ok {
-		l = last.(*atomic.Pointer[lastUse]).Load()
-	} else if l, err = store.Get(tx, lastUseKind, lastUseKey(k.Region, k.Account, k.ID)); errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil || l.At.Before(k.Created) {
+func (u *usage) of(tx *store.Tx, k *Key) (*lastUse, error) {
+	l, err := storedUse(tx, k.Region, k.Account, k.ID)
+	if err != nil {
 		return nil, err
 	}
+	if last, ok := u.last.Load(k.ARN()); ok {
+		if here := last.(*atomic.Pointer[lastUse]).Load(); l == nil || here.At.After(l.At) {
+			l = here
+		}
+	}
+	if l == nil || l.At.Before(k.Created) {
+		return nil, nil
+	}
 	return l, nil
+}
+
+// storedUse is the last use that is stored; nil: there is none.
+func storedUse(tx *store.Tx, region, account, id string) (*lastUse, error) {
+	l, err := store.Get(tx, lastUseKind, lastUseKey(region, account, id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // forget drops what is remembered of a key that is gone.
@@ -98,10 +112,17 @@ func (u *usage) save(ctx context.Context, db *store.DB, age time.Duration) error
 	})
 	for some := range slices.Chunk(due, db.Batch()) {
 		err := db.Update(ctx, func(tx *store.Tx) error {
+			tx.OnlyAdds()
 			for _, p := range some {
 				l := *p.Load()
 				if _, err := store.Get(tx, keyKind, keyKey(l.Region, l.Account, l.KeyID)); errors.Is(err, store.ErrNotFound) {
 					continue // removed meanwhile
+				}
+				if stored, err := storedUse(tx, l.Region, l.Account, l.KeyID); err != nil || stored != nil && stored.At.After(l.At) {
+					if err != nil {
+						return err
+					}
+					continue // by another node
 				}
 				if err := store.Put(tx, lastUseKind, lastUseKey(l.Region, l.Account, l.KeyID), &l); err != nil {
 					return err

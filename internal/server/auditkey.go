@@ -24,17 +24,31 @@ type auditKey struct {
 
 var auditKeyKind = store.Kind[auditKey]{Tag: 4, Name: "key of the audit log"}
 
-const (
-	auditKeyKey = "sys/audit-key"
-	// publicKeyFile is beside the log, for auditors to take away.
-	publicKeyFile = "checkpoint.pub"
-)
+// auditKeyKey is where the key of this node's log is: the log of no other node can pass for
+// it.
+func auditKeyKey(db *store.DB) string {
+	if node := db.Node(); node != "" {
+		return "sys/audit-key/" + node
+	}
+	return "sys/audit-key"
+}
+
+// auditLogName is what checkpoints call the log of this node.
+func auditLogName(db *store.DB) string {
+	if node := db.Node(); node != "" {
+		return "claviger/" + db.Deployment() + "/" + node
+	}
+	return "claviger/" + db.Deployment()
+}
+
+// publicKeyFile is beside the log, for auditors to take away.
+const publicKeyFile = "checkpoint.pub"
 
 // findAuditKey returns the store's key, which it draws for a store that has none yet if
 // make is set; otherwise such a store has the zero key.
 func findAuditKey(ctx context.Context, db *store.DB, draw bool) (k auditKey, err error) {
 	err = db.Update(ctx, func(tx *store.Tx) error {
-		found, err := store.Get(tx, auditKeyKind, auditKeyKey)
+		found, err := store.Get(tx, auditKeyKind, auditKeyKey(db))
 		switch {
 		case err == nil:
 			k = *found
@@ -42,10 +56,11 @@ func findAuditKey(ctx context.Context, db *store.DB, draw bool) (k auditKey, err
 		case !errors.Is(err, store.ErrNotFound) || !draw:
 			return ignoreNotFound(err)
 		}
-		if k.Private, k.Public, err = note.GenerateKey(rand.Reader, "claviger/"+db.Deployment()); err != nil {
+		if k.Private, k.Public, err = note.GenerateKey(rand.Reader, auditLogName(db)); err != nil {
 			return err
 		}
-		return store.Put(tx, auditKeyKind, auditKeyKey, &k)
+		tx.OnlyAdds()
+		return store.Put(tx, auditKeyKind, auditKeyKey(db), &k)
 	})
 	return k, err
 }

@@ -43,6 +43,9 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 		return o, err
 	}
 	_, statErr := os.Lstat(storePath(c.Dir))
+	if c.Cluster != nil {
+		statErr = nil // it is somewhere else
+	}
 	if c.Existing && statErr != nil {
 		return o, fmt.Errorf("server: %s has no store, or is not a data directory: %w", c.Dir, statErr)
 	}
@@ -57,14 +60,14 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if info, err := os.Stat(c.Dir); err == nil && info.Mode().Perm()&0o022 != 0 {
 		c.logger().Warn("others may write to the data directory", "mode", info.Mode().Perm().String())
 	}
-	engine, err := bolt.Open(storePath(c.Dir))
+	engine, err := c.engine(ctx)
 	if err != nil {
 		return o, err
 	}
 	_, slots, err := store.Slots(ctx, engine)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && c.Existing:
-		err = fmt.Errorf("server: the store in %s is empty", c.Dir)
+		err = fmt.Errorf("server: the store of %s is empty", c.Dir)
 	case errors.Is(err, store.ErrNotFound):
 		if err = c.creatable(); err == nil {
 			err = o.create(ctx, engine, c.seals())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/etcd"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/wire"
 )
@@ -40,6 +42,9 @@ type Config struct {
 	// It is initialised if it is new, unless Existing is set. Empty keeps everything in
 	// memory.
 	Dir string
+	// Cluster is where the store is that this node shares with others; Dir has its audit
+	// log and what else is its own. Nil: the store is in Dir.
+	Cluster *etcd.Config
 	// Existing says that a store is opened and never made.
 	Existing bool
 	// Seals open the store: the first that can does. The first one seals a new store.
@@ -194,7 +199,11 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 			return fmt.Errorf("server: %w", err)
 		}
 	}
-	return addAccount(ctx, db, log, c.Account, keys)
+	err = addAccount(ctx, db, log, c.Account, keys)
+	if made, failed := iam.Accounts(ctx, db); err != nil && failed == nil && len(made) > 0 && c.Cluster != nil && len(c.RootKeys) == 0 {
+		return os.Remove(filepath.Join(c.Dir, credentialsFile)) // another node was quicker: these do not work
+	}
+	return err
 }
 
 // addAccount creates an account, and records it as the program's own doing.
@@ -204,6 +213,7 @@ func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, ke
 		EventType: "AwsServiceEvent", EventTime: now.Truncate(time.Second), EventSource: "organizations.amazonaws.com", EventName: "CreateAccount",
 		UserIdentity: &audit.Identity{Type: "AWSService", AccountID: id}, RequestID: uuid.New().String(), RecipientAccountID: id})
 	err := iam.Change(ctx, db, entry, func(tx *store.Tx) error {
+		tx.OnlyAdds()
 		if err := iam.AddAccount(tx, iam.Account{ID: id, Created: now}); err != nil {
 			return err
 		}

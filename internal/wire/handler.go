@@ -111,11 +111,13 @@ func (s *Server) Metrics(w http.ResponseWriter, r *http.Request) {
 }
 
 // ready says whether requests can be served: the audit log and the store must
-// be writable.
+// be writable, and what other nodes have changed must be known.
 func (s *Server) ready(w http.ResponseWriter) {
 	switch {
 	case s.config.Log.Err() != nil:
 		writeText(w, http.StatusServiceUnavailable, "the audit log cannot be written\n")
+	case errors.Is(s.config.DB.Err(), store.ErrDoubt):
+		writeText(w, http.StatusServiceUnavailable, "this node cannot know what the others have changed\n")
 	case s.config.DB.Err() != nil:
 		writeText(w, http.StatusServiceUnavailable, "the store cannot be written\n")
 	default:

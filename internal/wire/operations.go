@@ -10,6 +10,7 @@ import (
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/org"
+	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/tagging"
 	"github.com/claviger/claviger/internal/trail"
@@ -20,15 +21,25 @@ type request interface {
 	Check(v *model.Violations, path string)
 }
 
-// reads and changes adapt a service method to an operation: decode, check, note
-// the parameters for the audit log, call.
-func reads[In, Out any, P interface {
+// uses, reads and changes adapt a service method to an operation: decode, check, note
+// the parameters for the audit log, call. What uses a key is decided by what this node
+// knows, as long as it may; what reads shows what all nodes have committed.
+func uses[In, Out any, P interface {
 	*In
 	request
 }](method func(context.Context, *iam.Call, *In) (*Out, error)) *operation {
 	o := changes[In, Out, P](method)
 	o.readOnly = true
 	return o
+}
+
+func reads[In, Out any, P interface {
+	*In
+	request
+}](method func(context.Context, *iam.Call, *In) (*Out, error)) *operation {
+	return uses[In, Out, P](func(ctx context.Context, call *iam.Call, in *In) (*Out, error) {
+		return method(store.Current(ctx), call, in)
+	})
 }
 
 func changes[In, Out any, P interface {
@@ -63,12 +74,12 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 		"CreateCustomKeyStore":                changes(s.CreateCustomKeyStore),
 		"CreateGrant":                         changes(s.CreateGrant),
 		"CreateKey":                           changes(s.CreateKey),
-		"Decapsulate":                         reads(s.Decapsulate),
-		"Decrypt":                             reads(s.Decrypt),
+		"Decapsulate":                         uses(s.Decapsulate),
+		"Decrypt":                             uses(s.Decrypt),
 		"DeleteAlias":                         changes(s.DeleteAlias),
 		"DeleteCustomKeyStore":                changes(s.DeleteCustomKeyStore),
 		"DeleteImportedKeyMaterial":           changes(s.DeleteImportedKeyMaterial),
-		"DeriveSharedSecret":                  reads(s.DeriveSharedSecret),
+		"DeriveSharedSecret":                  uses(s.DeriveSharedSecret),
 		"DescribeCustomKeyStores":             reads(s.DescribeCustomKeyStores),
 		"DescribeKey":                         reads(s.DescribeKey),
 		"DisableKey":                          changes(s.DisableKey),
@@ -76,14 +87,14 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 		"DisconnectCustomKeyStore":            changes(s.DisconnectCustomKeyStore),
 		"EnableKey":                           changes(s.EnableKey),
 		"EnableKeyRotation":                   changes(s.EnableKeyRotation),
-		"Encapsulate":                         reads(s.Encapsulate),
-		"Encrypt":                             reads(s.Encrypt),
-		"GenerateDataKey":                     reads(s.GenerateDataKey),
-		"GenerateDataKeyPair":                 reads(s.GenerateDataKeyPair),
-		"GenerateDataKeyPairWithoutPlaintext": reads(s.GenerateDataKeyPairWithoutPlaintext),
-		"GenerateDataKeyWithoutPlaintext":     reads(s.GenerateDataKeyWithoutPlaintext),
-		"GenerateMac":                         reads(s.GenerateMac),
-		"GenerateRandom":                      reads(s.GenerateRandom),
+		"Encapsulate":                         uses(s.Encapsulate),
+		"Encrypt":                             uses(s.Encrypt),
+		"GenerateDataKey":                     uses(s.GenerateDataKey),
+		"GenerateDataKeyPair":                 uses(s.GenerateDataKeyPair),
+		"GenerateDataKeyPairWithoutPlaintext": uses(s.GenerateDataKeyPairWithoutPlaintext),
+		"GenerateDataKeyWithoutPlaintext":     uses(s.GenerateDataKeyWithoutPlaintext),
+		"GenerateMac":                         uses(s.GenerateMac),
+		"GenerateRandom":                      uses(s.GenerateRandom),
 		"GetKeyLastUsage":                     reads(s.GetKeyLastUsage),
 		"GetKeyPolicy":                        reads(s.GetKeyPolicy),
 		"GetKeyRotationStatus":                reads(s.GetKeyRotationStatus),
@@ -98,21 +109,21 @@ func kmsOperations(s *kms.Service) map[string]*operation {
 		"ListResourceTags":                    reads(s.ListResourceTags),
 		"ListRetirableGrants":                 reads(s.ListRetirableGrants),
 		"PutKeyPolicy":                        changes(s.PutKeyPolicy),
-		"ReEncrypt":                           reads(s.ReEncrypt),
+		"ReEncrypt":                           uses(s.ReEncrypt),
 		"ReplicateKey":                        changes(s.ReplicateKey),
 		"RetireGrant":                         changes(s.RetireGrant),
 		"RevokeGrant":                         changes(s.RevokeGrant),
 		"RotateKeyOnDemand":                   changes(s.RotateKeyOnDemand),
 		"ScheduleKeyDeletion":                 changes(s.ScheduleKeyDeletion),
-		"Sign":                                reads(s.Sign),
+		"Sign":                                uses(s.Sign),
 		"TagResource":                         changes(s.TagResource),
 		"UntagResource":                       changes(s.UntagResource),
 		"UpdateAlias":                         changes(s.UpdateAlias),
 		"UpdateCustomKeyStore":                changes(s.UpdateCustomKeyStore),
 		"UpdateKeyDescription":                changes(s.UpdateKeyDescription),
 		"UpdatePrimaryRegion":                 changes(s.UpdatePrimaryRegion),
-		"Verify":                              reads(s.Verify),
-		"VerifyMac":                           reads(s.VerifyMac),
+		"Verify":                              uses(s.Verify),
+		"VerifyMac":                           uses(s.VerifyMac),
 	}
 }
 
