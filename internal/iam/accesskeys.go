@@ -21,6 +21,7 @@ func (s *Service) CreateAccessKey(ctx context.Context, call *Call, in *iamapi.Cr
 	}
 	var out iamapi.CreateAccessKeyResponse
 	err = s.change(ctx, call, policy.MustAction("iam:CreateAccessKey"), UserClass, name, nil, func(tx *store.Tx, e *Entity) error {
+		tx.OnlyAdds()
 		if len(e.AccessKeys) == maxAccessKeys {
 			return iamapi.LimitExceededException("Cannot exceed quota for AccessKeysPerUser: 2")
 		}

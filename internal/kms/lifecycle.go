@@ -38,6 +38,7 @@ func (s *Service) unusedAt(call *iam.Call) func(*store.Tx, *Key) (int, error) {
 // happens now.
 func (s *Service) EnableKey(ctx context.Context, call *iam.Call, in *kmsapi.EnableKeyRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, "EnableKey", *in.KeyId, &conditions{}, func(tx *store.Tx, k *Key) error {
+		tx.OnlyAdds()
 		k.State = kmsapi.KeyStateEnabled
 		switch {
 		case !k.Rotation.Enabled || k.isReplica():
@@ -60,7 +61,8 @@ func (s *Service) DisableKey(ctx context.Context, call *iam.Call, in *kmsapi.Dis
 
 // UpdateKeyDescription replaces the description.
 func (s *Service) UpdateKeyDescription(ctx context.Context, call *iam.Call, in *kmsapi.UpdateKeyDescriptionRequest) (*struct{}, error) {
-	return nil, s.change(ctx, call, "UpdateKeyDescription", *in.KeyId, &conditions{}, func(_ *store.Tx, k *Key) error {
+	return nil, s.change(ctx, call, "UpdateKeyDescription", *in.KeyId, &conditions{}, func(tx *store.Tx, k *Key) error {
+		tx.OnlyAdds()
 		k.Description = *in.Description
 		return nil
 	})
@@ -107,6 +109,7 @@ func (k *Key) scheduleDeletion(tx *store.Tx, days int32, now time.Time) error {
 func (s *Service) CancelKeyDeletion(ctx context.Context, call *iam.Call, in *kmsapi.CancelKeyDeletionRequest) (*kmsapi.CancelKeyDeletionResponse, error) {
 	var out kmsapi.CancelKeyDeletionResponse
 	err := s.change(ctx, call, "CancelKeyDeletion", *in.KeyId, &conditions{}, func(tx *store.Tx, k *Key) error {
+		tx.OnlyAdds()
 		tx.Delete(dueKey(deletionDue, k, k.Deletion))
 		k.State, k.Deletion, k.Window = kmsapi.KeyStateDisabled, time.Time{}, 0
 		out.KeyId = new(k.ARN())

@@ -55,6 +55,7 @@ func managedPolicy(k *Key, service string) string {
 func (s *Service) makeManaged(ctx context.Context, call *iam.Call, services []string, read func(*store.Tx) error) error {
 	var made []*Key
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
+		tx.OnlyAdds()
 		made = nil
 		for _, service := range services {
 			k, err := s.addManaged(tx, call, service)
