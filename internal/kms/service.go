@@ -90,11 +90,13 @@ func (s *Service) Run(ctx context.Context) {
 	wg.Go(func() { s.saveUses(ctx) })
 	for {
 		leading, cancel, err := s.db.Lead(ctx)
+		if err == nil {
+			s.doDue(leading)
+		}
+		cancel()
 		if err != nil { // ctx has ended, or the store is closed
 			return
 		}
-		s.doDue(leading)
-		cancel()
 	}
 }
 

@@ -132,7 +132,7 @@ func (db *DB) Node() string {
 func (db *DB) Lead(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if db.shared == nil {
 		leading, cancel := context.WithCancel(ctx)
-		return leading, cancel, nil
+		return leading, cancel, ctx.Err()
 	}
 	return db.shared.Lead(ctx)
 }

@@ -140,9 +140,9 @@ func (e *Engine) Lead(ctx context.Context) (context.Context, context.CancelFunc,
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return nil, func() {}, ctx.Err()
 		case <-e.ctx.Done():
-			return nil, nil, store.ErrClosed
+			return nil, func() {}, store.ErrClosed
 		case <-time.After(time.Second):
 		}
 	}

@@ -1,4 +1,4 @@
-package server_test
+package historytest
 
 import (
 	"fmt"
@@ -82,8 +82,8 @@ func (v verb) reads() bool { return v <= getKeyPolicy }
 // decides reports whether it is asked by a user, who may not be allowed it.
 func (v verb) decides() bool { return v <= describeKey }
 
-// A step is one operation as it was asked.
-type step struct {
+// A Step is one operation as it was asked.
+type Step struct {
 	verb   verb
 	key    int
 	user   int
@@ -92,7 +92,7 @@ type step struct {
 	grant  string       // to revoke
 }
 
-func (s step) String() string {
+func (s Step) String() string {
 	text := fmt.Sprintf("%s key %d", verbNames[s.verb], s.key)
 	switch s.verb {
 	case putKeyPolicy:
@@ -105,21 +105,21 @@ func (s step) String() string {
 	return text + " " + [users]string{"alice", "bob"}[s.user]
 }
 
-// An answer is what came of an operation.
-type answer string
+// An Answer is what came of an operation.
+type Answer string
 
 const (
-	done     answer = "done"
-	denied   answer = "AccessDeniedException"
-	disabled answer = "DisabledException"
-	nobody   answer = "UnrecognizedClientException"
-	nothing  answer = "NoSuchEntity"
+	done     Answer = "done"
+	denied   Answer = "AccessDeniedException"
+	disabled Answer = "DisabledException"
+	nobody   Answer = "UnrecognizedClientException"
+	nothing  Answer = "NoSuchEntity"
 	// unsettled is no answer: whether a change was made, and when, is not known.
-	unsettled answer = "?"
+	unsettled Answer = "?"
 )
 
 // described is what DescribeKey shows.
-func described(enabled bool) answer {
+func described(enabled bool) Answer {
 	if enabled {
 		return "Enabled"
 	}
@@ -136,7 +136,7 @@ func (f facts) permits(user int) bool {
 }
 
 // answer is what an operation answers, given the facts.
-func (f facts) answer(s step) answer {
+func (f facts) answer(s Step) Answer {
 	switch {
 	case s.verb.decides() && !f.active[s.user]:
 		return nobody
@@ -147,7 +147,7 @@ func (f facts) answer(s step) answer {
 	case (s.verb.decides() || s.verb == createGrant) && !f.enabled:
 		return disabled
 	case s.verb == getKeyPolicy:
-		return answer(keyPolicies[f.policy].name)
+		return Answer(keyPolicies[f.policy].name)
 	case s.verb == deleteUserPolicy && f.inline[s.user] == noInline:
 		return nothing
 	default:
@@ -156,7 +156,7 @@ func (f facts) answer(s step) answer {
 }
 
 // after are the facts once an operation was carried out, or refused.
-func (f facts) after(s step) facts {
+func (f facts) after(s Step) facts {
 	if f.answer(s) != done {
 		return f
 	}
@@ -181,11 +181,11 @@ func (f facts) after(s step) facts {
 
 // model is the specification for one key and the users together. What says how a
 // history falls into parts that know nothing of each other; nil: not at all.
-func model(part func(step) int) porcupine.Model {
+func model(part func(Step) int) porcupine.Model {
 	m := porcupine.Model{
 		Init: func() any { return newFacts() },
 		Step: func(state, in, out any) (bool, any) {
-			f, s := state.(facts), in.(step)
+			f, s := state.(facts), in.(Step)
 			return out == unsettled || out == f.answer(s), f.after(s)
 		},
 		DescribeOperation: func(in, out any) string { return fmt.Sprintf("%v: %v", in, out) },
@@ -195,7 +195,7 @@ func model(part func(step) int) porcupine.Model {
 		m.Partition = func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 			index := map[int]int{}
 			for _, o := range history {
-				p := part(o.Input.(step))
+				p := part(o.Input.(Step))
 				if _, ok := index[p]; !ok {
 					index[p] = len(parts)
 					parts = append(parts, nil)
