@@ -8,7 +8,7 @@ import (
 )
 
 func TestClusterSmoke(t *testing.T) {
-	c := startCluster(t, build(t), 3)
+	c := startCluster(t, build(t))
 	k1, _ := c.nodes[0].clients()
 	k2, _ := c.nodes[1].clients()
 	t0 := time.Now()

@@ -34,7 +34,7 @@ type process struct {
 
 func start(t *testing.T, binary, dir string) *process {
 	t.Helper()
-	return startWith(t, binary, dir, "--listen", "127.0.0.1:0")
+	return startProcess(t, exec.Command(binary, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--request-quotas", "off"), dir)
 }
 
 // client gives the process an HTTP client of its own.

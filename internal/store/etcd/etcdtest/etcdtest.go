@@ -27,7 +27,6 @@ type Member struct {
 // Members draws n members with free ports, below dir.
 func Members(n int, dir string) ([]Member, error) {
 	members := make([]Member, n)
-	var cluster []string
 	for i := range members {
 		var urls [2]string
 		for j := range urls {
@@ -40,12 +39,20 @@ func Members(n int, dir string) ([]Member, error) {
 		}
 		name := fmt.Sprintf("m%d", i+1)
 		members[i] = Member{Name: name, Dir: filepath.Join(dir, name), Client: urls[0], Peer: urls[1]}
-		cluster = append(cluster, name+"="+urls[1])
+	}
+	Join(members)
+	return members, nil
+}
+
+// Join makes members know each other.
+func Join(members []Member) {
+	var cluster []string
+	for _, m := range members {
+		cluster = append(cluster, m.Name+"="+m.Peer)
 	}
 	for i := range members {
 		members[i].Cluster = strings.Join(cluster, ",")
 	}
-	return members, nil
 }
 
 // Start runs the member in this process. It returns before it is ready: a majority of the
