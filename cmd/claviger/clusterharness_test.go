@@ -52,9 +52,9 @@ type testCluster struct {
 func startCluster(t *testing.T, binary string, args ...string) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, binary: binary, id: fmt.Sprintf("clv%d", os.Getpid()%100000), args: args}
+	dir := t.TempDir() // before the clean-up that ends who writes there
 	t.Cleanup(c.stop)
 	c.network()
-	dir := t.TempDir()
 	for i := range hosts {
 		name := fmt.Sprintf("m%d", i+1)
 		c.members = append(c.members, etcdtest.Member{Name: name, Dir: filepath.Join(dir, name), Client: fmt.Sprintf("http://%s:2379", c.data(i)), Peer: fmt.Sprintf("http://%s:2380", c.data(i))})
