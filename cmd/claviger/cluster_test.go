@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,11 +22,13 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/claviger/claviger/internal/server/historytest"
+	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
 )
 
 var (
 	clusterTime    = flag.Duration("cluster-time", 25*time.Second, "for how long at least TestClusterRevocations runs")
 	clusterRevokes = flag.Int("cluster-revocations", 200, "how many revocations at least it makes")
+	clusterClients = flag.Int("cluster-clients", 24, "how many clients revoke at the same time")
 	clusterLease   = flag.String("cluster-lease", "1s", "the lease of the nodes")
 	clusterSeed    = flag.Uint64("cluster-seed", 0, "of the faults; 0 draws one")
 )
@@ -39,32 +40,24 @@ type fault struct {
 	end   func(c *testCluster, i int)
 }
 
+// The first two leave a majority of the members, and all nodes.
 var faults = []fault{
-	{"kill -9 of a member", func(c *testCluster, i int) { kill(c.etcd[i]) }, (*testCluster).startMember},
-	{"a member stands still", func(c *testCluster, i int) { c.signal(c.etcd[i].Process.Pid, syscall.SIGSTOP) },
-		func(c *testCluster, i int) { c.signal(c.etcd[i].Process.Pid, syscall.SIGCONT) }},
+	{"kill -9 of a member", func(c *testCluster, i int) { etcdtest.Kill(c.Etcd[i]) }, func(c *testCluster, i int) { c.StartMember(i) }},
+	{"a member stands still", func(c *testCluster, i int) { c.Freeze(c.Etcd[i]) }, func(c *testCluster, i int) { c.Thaw(c.Etcd[i]) }},
 	{"two members stand still", func(c *testCluster, i int) {
-		c.signal(c.etcd[i].Process.Pid, syscall.SIGSTOP)
-		c.signal(c.etcd[(i+1)%hosts].Process.Pid, syscall.SIGSTOP)
+		c.Freeze(c.Etcd[i])
+		c.Freeze(c.Etcd[(i+1)%hosts])
 	}, func(c *testCluster, i int) {
-		c.signal(c.etcd[i].Process.Pid, syscall.SIGCONT)
-		c.signal(c.etcd[(i+1)%hosts].Process.Pid, syscall.SIGCONT)
+		c.Thaw(c.Etcd[i])
+		c.Thaw(c.Etcd[(i+1)%hosts])
 	}},
-	{"kill -9 of a node", func(c *testCluster, i int) { kill(c.nodes[i].cmd) }, (*testCluster).startNode},
-	{"a node stands still", func(c *testCluster, i int) { c.signal(c.nodes[i].cmd.Process.Pid, syscall.SIGSTOP) },
-		func(c *testCluster, i int) { c.signal(c.nodes[i].cmd.Process.Pid, syscall.SIGCONT) }},
-	{"a host is cut off", (*testCluster).cut, (*testCluster).mend},
-	{"a host's network is slow", (*testCluster).slow, (*testCluster).quick},
+	{"kill -9 of a node", func(c *testCluster, i int) { etcdtest.Kill(c.nodes[i].cmd) }, (*testCluster).startNode},
+	{"a node stands still", func(c *testCluster, i int) { c.Freeze(c.nodes[i].cmd) }, func(c *testCluster, i int) { c.Thaw(c.nodes[i].cmd) }},
+	{"a host is cut off", func(c *testCluster, i int) { c.Cut(i) }, func(c *testCluster, i int) { c.Mend(i) }},
+	{"a host's network is slow", func(c *testCluster, i int) { c.Slow(i) }, func(c *testCluster, i int) { c.Quicken(i) }},
 }
 
-func (c *testCluster) signal(pid int, s syscall.Signal) {
-	if err := syscall.Kill(pid, s); err != nil {
-		c.t.Error(err)
-	}
-}
-
-// torment lets faults happen, one after another, until ctx ends. They are of those whose
-// numbers are given.
+// torment lets faults happen, one after another, until ctx ends, and counts them.
 func (c *testCluster) torment(ctx context.Context, seed uint64, of []fault) (count map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	count = map[string]int{}
@@ -87,7 +80,7 @@ func (c *testCluster) torment(ctx context.Context, seed uint64, of []fault) (cou
 
 // node is the client's side of a node: its address does not change.
 func (c *testCluster) node(i int, id, secret string) *kms.Client {
-	return kms.New(kms.Options{BaseEndpoint: aws.String("http://" + c.client(i) + ":5670"), Region: "us-east-1",
+	return kms.New(kms.Options{BaseEndpoint: aws.String(c.url(i)), Region: "us-east-1",
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, ""), Retryer: aws.NopRetryer{}, HTTPClient: c.http()})
 }
 
@@ -238,9 +231,8 @@ func TestClusterRevocations(t *testing.T) {
 	ctx := t.Context()
 	user, secret := c.user(ctx, "alice")
 	var sum tally
-	const many = 24
 	var revokers []*revoker
-	for n := range many {
+	for n := range *clusterClients {
 		r := &revoker{c: c, n: n, alice: user, tally: &sum}
 		for i := range hosts {
 			r.roots[i], r.alices[i] = c.node(i, root.id, root.secret), c.node(i, secret.id, secret.secret)
@@ -260,7 +252,7 @@ func TestClusterRevocations(t *testing.T) {
 	var work, watchers sync.WaitGroup
 	for _, r := range revokers {
 		work.Go(func() { r.run(ctx, enough) })
-		if r.n%4 == 0 {
+		if r.n < 6 {
 			watchers.Go(func() { r.watch(watching) })
 		}
 	}
@@ -288,7 +280,7 @@ func (c *testCluster) settled(ctx context.Context, revokers []*revoker) {
 	for i := range hosts {
 		deadline := time.Now().Add(30 * time.Second)
 		for {
-			answer, err := c.http().Get("http://" + c.client(i) + ":5670/readyz")
+			answer, err := c.http().Get(c.url(i) + "/readyz")
 			if err == nil {
 				answer.Body.Close()
 			}
@@ -337,7 +329,7 @@ func TestClusterLinearizable(t *testing.T) {
 			c := startCluster(t, binary, "--lease", "150ms")
 			var servers []historytest.Server
 			for i, n := range c.nodes {
-				servers = append(servers, historytest.Server{URL: "http://" + c.client(i) + ":5670", AccessKeyID: n.id, SecretAccessKey: n.secret, Account: "111122223333", Client: c.http()})
+				servers = append(servers, historytest.Server{URL: c.url(i), AccessKeyID: n.id, SecretAccessKey: n.secret, Account: "111122223333", Client: c.http()})
 			}
 			s := historytest.New(t, p, servers...)
 			ctx, stop := context.WithCancel(t.Context())

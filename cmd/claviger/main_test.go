@@ -21,12 +21,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
 )
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(memberVariable); text != "" {
-		runMember(text)
-	}
+	etcdtest.RunMember()
 	testscript.Main(m, map[string]func(){"claviger": main})
 }
 
