@@ -43,15 +43,19 @@ type Hosts struct {
 
 	t  testing.TB
 	id string // begins the names of all that is made
+	n  int32  // which cluster of this process it is
 }
 
+// clusters counts those of this process. Tests of several packages run at the same time:
+// their process ids tell them apart.
 var clusters atomic.Int32
 
 // StartHosts starts n hosts until the test ends. It needs the rights of root, and ip and tc
 // of iproute2.
 func StartHosts(t testing.TB, n int) *Hosts {
 	t.Helper()
-	h := &Hosts{t: t, id: fmt.Sprintf("c%d-%d", os.Getpid()%100000, clusters.Add(1)), Etcd: make([]*exec.Cmd, n)}
+	h := &Hosts{t: t, n: clusters.Add(1), Etcd: make([]*exec.Cmd, n)}
+	h.id = fmt.Sprintf("c%d-%d", os.Getpid()%100000, h.n)
 	dir := t.TempDir() // before the clean-up that ends who writes there
 	t.Cleanup(h.stop)
 	for i := range n {
@@ -75,8 +79,13 @@ func (h *Hosts) Endpoints(first int) (out []string) {
 }
 
 // Address is a host's, for the test; inner is its address for the others.
-func (h *Hosts) Address(i int) string { return fmt.Sprintf("10.213.2.%d", i+1) }
-func (h *Hosts) inner(i int) string   { return fmt.Sprintf("10.213.1.%d", i+1) }
+func (h *Hosts) Address(i int) string { return h.net(1, i+1) }
+func (h *Hosts) inner(i int) string   { return h.net(0, i+1) }
+
+func (h *Hosts) net(bridge int32, host int) string {
+	return fmt.Sprintf("10.%d.%d.%d", 100+os.Getpid()%128, (2*h.n+bridge)%256, host)
+}
+
 func (h *Hosts) host(i int) string    { return fmt.Sprintf("%sh%d", h.id, i+1) }
 
 // ip runs ip.
@@ -94,7 +103,7 @@ func (h *Hosts) network() {
 		h.ip("link add %s%s type bridge", h.id, bridge)
 		h.ip("link set %s%s up", h.id, bridge)
 	}
-	h.ip("addr add 10.213.2.254/24 dev %sc", h.id)
+	h.ip("addr add %s/24 dev %sc", h.net(1, 254), h.id)
 	for i := range h.Members {
 		h.ip("netns add %s", h.host(i))
 		h.ip("-n %s link set lo up", h.host(i))
