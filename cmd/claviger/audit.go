@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
+	"github.com/claviger/claviger/internal/audit"
 	"github.com/claviger/claviger/internal/operate"
 	"github.com/claviger/claviger/internal/server"
 )
@@ -20,9 +23,14 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	d.register(f)
 	public := f.String("public-key", "", "file with the key that checks checkpoints, as checkpoint.pub beside the log, if there is no data directory")
 	checkpoint := f.String("checkpoint", "", "file with a checkpoint that was kept elsewhere, which the log must have")
+	var logs nodeLogs
+	f.Var(&logs, "log", "NODE=DIR: the audit log of one node of a cluster; repeated, for all of them: one that is missing is an error")
 	output := outputFlag(f)
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	if len(logs) > 0 {
+		return verifyLogs(ctx, &d, logs, *output, stdout, stderr)
 	}
 	if d.dir == "" && d.auditDir == "" {
 		return errors.New("audit verify needs --data DIR or --audit-dir DIR")
@@ -80,6 +88,41 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		fmt.Fprintf(stdout, "%d checkpoints, the last in line %d, signed by %s\n", report.Checkpoints, report.Signed, state.Key)
 	}
 	return nil
+}
+
+// nodeLogs are the flag --log.
+type nodeLogs []server.NodeLog
+
+func (l *nodeLogs) String() string { return "" }
+
+// Set adds NODE=DIR.
+func (l *nodeLogs) Set(s string) error {
+	node, dir, ok := strings.Cut(s, "=")
+	if !ok || node == "" || dir == "" {
+		return errors.New("must be NODE=DIR")
+	}
+	*l = append(*l, server.NodeLog{Node: node, Dir: dir})
+	return nil
+}
+
+// verifyLogs checks the audit logs of all nodes against what their store knows.
+func verifyLogs(ctx context.Context, d *dataDir, logs nodeLogs, output string, stdout, stderr io.Writer) error {
+	var reports map[string]audit.Report
+	err := d.operator(ctx, stderr, func(o operate.Operator) error {
+		states, err := o.AuditStates(ctx)
+		if err == nil {
+			reports, err = server.VerifyLogs(states, logs)
+		}
+		return err
+	})
+	if output == "json" {
+		return errors.Join(writeJSON(stdout, reports), err)
+	}
+	for _, node := range slices.Sorted(maps.Keys(reports)) {
+		r := reports[node]
+		fmt.Fprintf(stdout, "%s: %d records, unbroken; %d checkpoints, the last in line %d; head %s\n", node, r.Sequence, r.Checkpoints, r.Signed, r.Hash)
+	}
+	return err
 }
 
 // holds checks that a log has what a checkpoint in a file tells of.

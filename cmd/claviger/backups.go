@@ -137,6 +137,8 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	f := newFlags("restore", stderr)
 	var seals, sealed sealFlags
 	dir := f.String("data", "", "the data directory, which must not have a store")
+	var cluster clusterFlags
+	cluster.register(f)
 	var inputs fileList
 	f.Var(&inputs, "input", "a whole backup, then those that add to it, in their order; may be repeated")
 	seals.register(f, "")
@@ -151,6 +153,9 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	c := server.Config{Dir: *dir, Unseal: readShares(stderr)}
 	var err error
 	if c.Seals, err = seals.options(); err != nil {
+		return err
+	}
+	if c.Cluster, err = cluster.config(); err != nil {
 		return err
 	}
 	var anew *seal.Options
@@ -188,6 +193,8 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	var d dataDir
 	d.register(f)
 	confirm := f.Int("confirm", -1, "how many changes were listed that are not made again: lost keys, seals, and those to be looked at")
+	var logs nodeLogs
+	f.Var(&logs, "log", "NODE=DIR: the audit log of another node of the cluster; repeated, for all of them")
 	withoutLog := f.Bool("without-audit-log", false, "the audit log is lost: accept without knowing what was revoked since the backup")
 	output := outputFlag(f)
 	if err := parse(f, args); err != nil {
@@ -197,6 +204,7 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	c.NodeLogs = logs
 	r, err := server.AcceptRestore(ctx, c, *confirm, *withoutLog)
 	if err != nil && !errors.Is(err, server.ErrNotAccepted) {
 		return err

@@ -26,11 +26,11 @@ import (
 )
 
 var (
-	clusterTime    = flag.Duration("cluster-time", 25*time.Second, "for how long at least TestClusterRevocations runs")
-	clusterRevokes = flag.Int("cluster-revocations", 200, "how many revocations at least it makes")
-	clusterClients = flag.Int("cluster-clients", 24, "how many clients revoke at the same time")
-	clusterLease   = flag.String("cluster-lease", "1s", "the lease of the nodes")
-	clusterSeed    = flag.Uint64("cluster-seed", 0, "of the faults; 0 draws one")
+	testTime        = flag.Duration("cluster-time", 25*time.Second, "for how long at least TestClusterRevocations runs")
+	testRevocations = flag.Int("cluster-revocations", 200, "how many revocations at least it makes")
+	testClients     = flag.Int("cluster-clients", 24, "how many clients revoke at the same time")
+	testLease       = flag.String("cluster-lease", "1s", "the lease of the nodes")
+	testSeed        = flag.Uint64("cluster-seed", 0, "of the faults; 0 draws one")
 )
 
 // A fault is something that happens to a cluster, and how it ends.
@@ -221,8 +221,8 @@ func (r *revoker) watch(ctx context.Context) {
 // happens that happens to clusters. What was taken away on one node is refused on all of
 // them from then on; what was acknowledged is there in the end.
 func TestClusterRevocations(t *testing.T) {
-	c := startCluster(t, build(t), "--lease", *clusterLease)
-	seed := *clusterSeed
+	c := startCluster(t, build(t), "--lease", *testLease)
+	seed := *testSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
@@ -232,7 +232,7 @@ func TestClusterRevocations(t *testing.T) {
 	user, secret := c.user(ctx, "alice")
 	var sum tally
 	var revokers []*revoker
-	for n := range *clusterClients {
+	for n := range *testClients {
 		r := &revoker{c: c, n: n, alice: user, tally: &sum}
 		for i := range hosts {
 			r.roots[i], r.alices[i] = c.node(i, root.id, root.secret), c.node(i, secret.id, secret.secret)
@@ -246,7 +246,7 @@ func TestClusterRevocations(t *testing.T) {
 	}
 	begin := time.Now()
 	enough := func() bool {
-		return time.Since(begin) > *clusterTime && sum.revocations.Load() >= int64(*clusterRevokes)
+		return time.Since(begin) > *testTime && sum.revocations.Load() >= int64(*testRevocations)
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	var work, watchers sync.WaitGroup

@@ -26,12 +26,14 @@ type dataDir struct {
 	auditDir string
 	account  string
 	seals    sealFlags
+	cluster  clusterFlags
 }
 
 func (d *dataDir) register(f *flag.FlagSet) {
 	f.StringVar(&d.dir, "data", "", "the data directory")
 	f.StringVar(&d.auditDir, "audit-dir", "", "directory of the audit log, if no server is running (default DIR/audit)")
 	d.seals.register(f, "")
+	d.cluster.register(f)
 }
 
 // registerNew adds the flags of a command that makes the directory.
@@ -45,6 +47,9 @@ func (d *dataDir) config(stderr io.Writer) (c server.Config, err error) {
 		return c, errors.New("the command needs --data DIR")
 	}
 	c = server.Config{Dir: d.dir, AuditDir: d.auditDir, NewAccount: d.account, Logger: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Unseal: readShares(stderr)}
+	if c.Cluster, err = d.cluster.config(); err != nil {
+		return c, err
+	}
 	c.Seals, err = d.seals.options()
 	return c, err
 }

@@ -57,6 +57,8 @@ type serveOptions struct {
 	kmsOptions
 	seals   sealFlags
 	cluster clusterFlags
+
+	advertise string
 }
 
 // A credentialList is the flag --dev-credentials.
@@ -98,6 +100,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	o.kmsOptions.register(f)
 	o.seals.register(f, "")
 	o.cluster.register(f)
+	f.StringVar(&o.advertise, "advertise", "", "URL where other nodes reach this one (default the first address that it listens on)")
 }
 
 func (o *serveOptions) config() (server.Config, error) {
@@ -213,6 +216,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		served = front.Serve(ctx, listeners, handlers)
 		stop()
 	})
+	if c.URL = o.advertise; c.URL == "" {
+		c.URL = scheme + "://" + listeners[0].Addr().String()
+	}
 	s, err := server.Open(ctx, c)
 	if err != nil {
 		stopped := ctx.Err() != nil // while it was sealed

@@ -39,7 +39,7 @@ func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx
 		tx.BeforeCommit(e.Intend)
 		tx.AtCommit(func() error {
 			head := e.LogSynced()
-			return store.Put(tx, anchorKind, anchorKey(db), (*anchor)(&head))
+			return store.Put(tx, anchorKind, AuditAnchorKey(db.Node()), (*anchor)(&head))
 		})
 		return tx.Mark(e.RequestID)
 	})
@@ -55,7 +55,7 @@ func Anchor(ctx context.Context, db *store.DB, synced func() audit.Head) error {
 	return db.Update(ctx, func(tx *store.Tx) error {
 		put := func() error {
 			head := synced()
-			return store.Put(tx, anchorKind, anchorKey(db), (*anchor)(&head))
+			return store.Put(tx, anchorKind, AuditAnchorKey(db.Node()), (*anchor)(&head))
 		}
 		tx.OnlyAdds()
 		tx.AtCommit(put) // in the order of all commits
@@ -68,19 +68,24 @@ type anchor audit.Head
 
 var anchorKind = store.Kind[anchor]{Tag: 2, Name: "audit anchor"}
 
-// anchorKey is where the anchor of this node's log is.
-func anchorKey(db *store.DB) string {
-	if node := db.Node(); node != "" {
+// AuditAnchorKey is where the anchor of a node's log is; without a name, that of the only one.
+func AuditAnchorKey(node string) string {
+	if node != "" {
 		return "sys/audit/" + node
 	}
 	return "sys/audit"
 }
 
-// AuditAnchor returns the place in the audit log that the last state change
+// AuditAnchor returns the place in the audit log of this node that the last state change
 // recorded; the log must reach and contain it.
-func AuditAnchor(ctx context.Context, db *store.DB) (head audit.Head, err error) {
+func AuditAnchor(ctx context.Context, db *store.DB) (audit.Head, error) {
+	return AuditAnchorOf(ctx, db, db.Node())
+}
+
+// AuditAnchorOf is AuditAnchor for the log of another node.
+func AuditAnchorOf(ctx context.Context, db *store.DB, node string) (head audit.Head, err error) {
 	err = db.View(ctx, func(tx *store.Tx) error {
-		a, err := store.Get(tx, anchorKind, anchorKey(db))
+		a, err := store.Get(tx, anchorKind, AuditAnchorKey(node))
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}

@@ -104,6 +104,30 @@ func (c *Client) AuditState(ctx context.Context) (server.AuditState, error) {
 	return r.Audit, err
 }
 
+// AuditStates returns what a shared store knows of the audit log of each node.
+func (c *Client) AuditStates(ctx context.Context) (map[string]server.AuditState, error) {
+	r, err := c.send(ctx, "audits", order{})
+	return r.Audits, err
+}
+
+// ClusterState tells what the server knows of its cluster.
+func (c *Client) ClusterState(ctx context.Context) (server.ClusterState, error) {
+	r, err := c.send(ctx, "cluster", order{})
+	return r.Cluster, err
+}
+
+// SetLease makes all nodes of the cluster agree on another lease.
+func (c *Client) SetLease(ctx context.Context, lease time.Duration) error {
+	_, err := c.send(ctx, "cluster/lease", order{Lease: int64(lease)})
+	return err
+}
+
+// ForgetNode ends that the store knows of a node.
+func (c *Client) ForgetNode(ctx context.Context, name string) error {
+	_, err := c.send(ctx, "cluster/forget", order{Name: name})
+	return err
+}
+
 // AcceptClock says that the time is right although the clock jumped.
 func (c *Client) AcceptClock(ctx context.Context) (time.Time, error) {
 	r, err := c.send(ctx, "clock/accept", order{})

@@ -30,6 +30,14 @@ type Operator interface {
 	// AcceptClock says that the time is right although the clock jumped, and returns when
 	// it was last seen to be right before.
 	AcceptClock(ctx context.Context) (before time.Time, err error)
+	// AuditStates returns what a shared store knows of the audit log of each node.
+	AuditStates(ctx context.Context) (map[string]server.AuditState, error)
+	// ClusterState tells what the server knows of the cluster that its store is in.
+	ClusterState(ctx context.Context) (server.ClusterState, error)
+	// SetLease makes all nodes of the cluster agree on another lease.
+	SetLease(ctx context.Context, lease time.Duration) error
+	// ForgetNode ends that the store knows of a node that is gone for good.
+	ForgetNode(ctx context.Context, name string) error
 	// Backup writes a backup: of everything or, if since is not nil, of what has
 	// changed since that one.
 	Backup(ctx context.Context, w io.Writer, since *store.BackupInfo) error
@@ -58,6 +66,7 @@ type order struct {
 	Options seal.Options      `json:",omitzero"`
 	Since   *store.BackupInfo `json:",omitzero"`
 	Force   bool              `json:",omitzero"`
+	Lease   int64             `json:",omitzero"` // nanoseconds
 }
 
 // A result is the answer to everything but a stream.
@@ -68,6 +77,9 @@ type result struct {
 	Progress Progress           `json:",omitzero"`
 	Audit    server.AuditState  `json:",omitzero"`
 	Time     time.Time          `json:",omitzero"`
+
+	Audits  map[string]server.AuditState `json:",omitzero"`
+	Cluster server.ClusterState          `json:",omitzero"`
 }
 
 // perform does one of the things that have no stream.
@@ -85,6 +97,14 @@ func perform(ctx context.Context, o Operator, name string, in order) (r result, 
 		r.Time, err = o.AcceptClock(ctx)
 	case "audit":
 		r.Audit, err = o.AuditState(ctx)
+	case "audits":
+		r.Audits, err = o.AuditStates(ctx)
+	case "cluster":
+		r.Cluster, err = o.ClusterState(ctx)
+	case "cluster/lease":
+		err = o.SetLease(ctx, time.Duration(in.Lease))
+	case "cluster/forget":
+		err = o.ForgetNode(ctx, in.Name)
 	default:
 		err = errors.New("operate: the server does not know this command: it is of another version")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -24,10 +25,10 @@ type auditKey struct {
 
 var auditKeyKind = store.Kind[auditKey]{Tag: 4, Name: "key of the audit log"}
 
-// auditKeyKey is where the key of this node's log is: the log of no other node can pass for
-// it.
-func auditKeyKey(db *store.DB) string {
-	if node := db.Node(); node != "" {
+// auditKeyKey is where the key of a node's log is: the log of no other node can pass for
+// it. Without a name it is that of the only one.
+func auditKeyKey(node string) string {
+	if node != "" {
 		return "sys/audit-key/" + node
 	}
 	return "sys/audit-key"
@@ -35,20 +36,17 @@ func auditKeyKey(db *store.DB) string {
 
 // auditLogName is what checkpoints call the log of this node.
 func auditLogName(db *store.DB) string {
-	if node := db.Node(); node != "" {
-		return "claviger/" + db.Deployment() + "/" + node
-	}
-	return "claviger/" + db.Deployment()
+	return strings.TrimSuffix("claviger/"+db.Deployment()+"/"+db.Node(), "/")
 }
 
 // publicKeyFile is beside the log, for auditors to take away.
 const publicKeyFile = "checkpoint.pub"
 
-// findAuditKey returns the store's key, which it draws for a store that has none yet if
+// findAuditKey returns the store's key for the log of a node, which it draws for a store that has none yet if
 // make is set; otherwise such a store has the zero key.
-func findAuditKey(ctx context.Context, db *store.DB, draw bool) (k auditKey, err error) {
+func findAuditKey(ctx context.Context, db *store.DB, node string, draw bool) (k auditKey, err error) {
 	err = db.Update(ctx, func(tx *store.Tx) error {
-		found, err := store.Get(tx, auditKeyKind, auditKeyKey(db))
+		found, err := store.Get(tx, auditKeyKind, auditKeyKey(node))
 		switch {
 		case err == nil:
 			k = *found
@@ -60,7 +58,7 @@ func findAuditKey(ctx context.Context, db *store.DB, draw bool) (k auditKey, err
 			return err
 		}
 		tx.OnlyAdds()
-		return store.Put(tx, auditKeyKind, auditKeyKey(db), &k)
+		return store.Put(tx, auditKeyKind, auditKeyKey(node), &k)
 	})
 	return k, err
 }
@@ -142,14 +140,16 @@ func (s AuditState) Holds(dir, checkpoint string) error {
 	return err
 }
 
-// AuditState returns what the store knows of the audit log now.
-func (s *Server) AuditState(ctx context.Context) (AuditState, error) { return auditState(ctx, s.DB) }
+// AuditState returns what the store knows of the audit log of this node now.
+func (s *Server) AuditState(ctx context.Context) (AuditState, error) {
+	return auditStateOf(ctx, s.DB, s.DB.Node())
+}
 
-func auditState(ctx context.Context, db *store.DB) (state AuditState, err error) {
-	key, err := findAuditKey(ctx, db, false)
+func auditStateOf(ctx context.Context, db *store.DB, node string) (state AuditState, err error) {
+	key, err := findAuditKey(ctx, db, node, false)
 	if err == nil {
 		state.Key = key.Public
-		state.Anchor, err = iam.AuditAnchor(ctx, db)
+		state.Anchor, err = iam.AuditAnchorOf(ctx, db, node)
 	}
 	if err == nil {
 		state.marks, err = db.Marks(ctx)
@@ -165,6 +165,6 @@ func ReadAuditState(ctx context.Context, c Config) (state AuditState, err error)
 	if err != nil {
 		return state, err
 	}
-	state, err = auditState(ctx, o.DB)
+	state, err = auditStateOf(ctx, o.DB, o.Node())
 	return state, errors.Join(err, o.Close())
 }

@@ -36,7 +36,7 @@ func openLog(ctx context.Context, db *store.DB, c Config) (*audit.Log, error) {
 	var public auditKey
 	on := audit.Config{Dir: dir, SyncAlways: c.AuditSyncAlways, Anchor: anchor, Closed: db.Unmark}
 	if dir != "" {
-		key, err := findAuditKey(ctx, db, true)
+		key, err := findAuditKey(ctx, db, db.Node(), true)
 		if err == nil {
 			on.Signer, on.Verifier, err = key.parse()
 		}
@@ -132,13 +132,16 @@ func settle(ctx context.Context, db *store.DB, log *audit.Log, dir string, ancho
 	return nil
 }
 
+// errOlder reports a store that lacks what its audit log tells of.
+var errOlder = errors.New("server: an older copy of the store was put in its place")
+
 // older refuses a store that does not have what its audit log says was changed.
 func older(dir string, changes audit.Changes) error {
 	if changes.Missing == 0 {
 		return nil
 	}
-	return fmt.Errorf("server: the audit log in %q has a change in line %d that the store lacks: an older copy of the store was put in its place, "+
-		"which would bring back what has been revoked since; put the newer one back, or see with claviger restore accept what was changed", dir, changes.Missing)
+	return fmt.Errorf("%w: the audit log in %q has a change in line %d that the store lacks, and what has been revoked since would be in force again; "+
+		"put the newer one back, or see with claviger restore accept what was changed", errOlder, dir, changes.Missing)
 }
 
 // AuditDir is where a data directory keeps its audit log.

@@ -12,6 +12,7 @@ import (
 	"uuid"
 
 	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
 	"github.com/claviger/claviger/internal/store/etcd"
@@ -28,23 +29,44 @@ type node struct {
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
-// findNode reads which node the data directory is, or makes it one.
-func (c Config) findNode() (n node, err error) {
+// findNode reads which node the data directory is. made: it was none, and is to be one.
+func (c Config) findNode() (n node, made bool, err error) {
 	path := filepath.Join(c.Dir, nodeFile)
 	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(storePath(c.Dir)); err == nil {
+			return n, false, fmt.Errorf("server: %s has a store of its own: bring it to the cluster with claviger migrate, or give the node another directory", c.Dir)
+		}
+		n, err = newNode(c.Cluster.Node)
+		return n, true, err
+	}
+	if err != nil {
+		return n, false, fmt.Errorf("server: %w", err)
+	}
+	if err := json.Unmarshal(text, &n); err != nil || n.Name == "" || n.Instance == "" {
+		return n, false, fmt.Errorf("server: %s does not tell which node the data directory is", path)
+	}
+	if c.Cluster.Node != "" && c.Cluster.Node != n.Name {
+		return n, false, fmt.Errorf("server: %s is the data directory of the node %s, and has its audit log: it cannot be that of %s", c.Dir, n.Name, c.Cluster.Node)
+	}
+	return n, false, nil
+}
+
+// remember writes down which node the data directory is.
+func (n node) remember(dir string) error {
+	text, err := json.Marshal(n)
 	if err == nil {
-		if err := json.Unmarshal(text, &n); err != nil || n.Name == "" || n.Instance == "" {
-			return n, fmt.Errorf("server: %s does not tell which node the data directory is", path)
-		}
-		if c.Cluster.Node != "" && c.Cluster.Node != n.Name {
-			return n, fmt.Errorf("server: %s is the data directory of the node %s, and has its audit log: it cannot be that of %s", c.Dir, n.Name, c.Cluster.Node)
-		}
-		return n, nil
+		err = durable.Create(filepath.Join(dir, nodeFile), append(text, '\n'))
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return n, fmt.Errorf("server: %w", err)
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
 	}
-	n = node{c.Cluster.Node, uuid.New().String()}
+	return nil
+}
+
+// newNode makes a node of the name, or of the machine's.
+func newNode(name string) (n node, err error) {
+	n = node{name, uuid.New().String()}
 	if n.Name == "" {
 		if n.Name, err = os.Hostname(); err != nil {
 			return n, fmt.Errorf("server: the name of this node: %w", err)
@@ -53,31 +75,42 @@ func (c Config) findNode() (n node, err error) {
 	if !nodeName.MatchString(n.Name) {
 		return n, fmt.Errorf("server: %q cannot be the name of a node: letters, digits, dots, hyphens and underscores, up to 63", n.Name)
 	}
-	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
-		return n, fmt.Errorf("server: %s has a store of its own: bring it to the cluster with claviger migrate, or give the node another directory", c.Dir)
-	}
-	if text, err = json.Marshal(n); err != nil {
-		return n, err
-	}
-	if err := durable.Create(path, append(text, '\n')); err != nil {
-		return n, fmt.Errorf("server: %w", err)
-	}
 	return n, nil
+}
+
+// ownKeys are where a store keeps what it knows of the audit log of one node.
+func ownKeys(node string) []string {
+	return []string{iam.AuditAnchorKey(node), auditKeyKey(node), store.MarksOf(node)}
+}
+
+// alone refuses the data directory of a node without its cluster.
+func (c Config) alone() error {
+	if _, err := os.Lstat(filepath.Join(c.Dir, nodeFile)); c.Cluster == nil && err == nil {
+		return fmt.Errorf("server: %s is the data directory of a node that shares its store: say where with --store", c.Dir)
+	}
+	return nil
 }
 
 // engine opens the engine of the store: the file in the data directory, or the cluster.
 func (c Config) engine(ctx context.Context) (store.Engine, error) {
 	if c.Cluster == nil {
-		if _, err := os.Lstat(filepath.Join(c.Dir, nodeFile)); err == nil {
-			return nil, fmt.Errorf("server: %s is the data directory of a node that shares its store: say where with --store", c.Dir)
-		}
 		return bolt.Open(storePath(c.Dir))
 	}
-	n, err := c.findNode()
+	n, made, err := c.findNode()
 	if err != nil {
 		return nil, err
 	}
 	config := *c.Cluster
 	config.Node, config.Instance, config.Logger = n.Name, n.Instance, c.logger()
-	return etcd.Open(ctx, config)
+	e, err := etcd.Open(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		err = n.remember(c.Dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
 }

@@ -14,13 +14,15 @@ import (
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
+	"github.com/claviger/claviger/internal/store/etcd"
 )
 
 // Opened is a store that was opened, with what opened it.
 type opened struct {
 	*store.DB
-	shares []string // of a seal that was made
-	failed error    // why seals could not be tried
+	cluster *etcd.Engine // that it is in; nil: it is not shared
+	shares  []string     // of a seal that was made
+	failed  error        // why seals could not be tried
 }
 
 // tell logs which seal has opened the store, and which ones have not, although they were
@@ -40,6 +42,9 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 			return o, err
 		}
 		o.DB, err = store.Open(ctx, engine, seal.NewEphemeral())
+		return o, err
+	}
+	if err := c.alone(); err != nil {
 		return o, err
 	}
 	_, statErr := os.Lstat(storePath(c.Dir))
@@ -64,6 +69,7 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if err != nil {
 		return o, err
 	}
+	o.cluster, _ = engine.(*etcd.Engine)
 	_, slots, err := store.Slots(ctx, engine)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && c.Existing:

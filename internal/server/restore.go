@@ -127,6 +127,9 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 	if err := durable.MakeDir(c.Dir); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
+	if err := c.alone(); err != nil {
+		return nil, err
+	}
 	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
 		return nil, fmt.Errorf("server: there is a store in %s already; restore into an empty directory", c.Dir)
 	}
@@ -139,18 +142,19 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 		defer seal.Forget(n)
 		slot, shares = n, n.Shares
 	}
-	unfinished, err := os.CreateTemp(c.Dir, "restoring.*") // each attempt its own
-	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+	take := func() error {
+		if n == nil {
+			return nil
+		}
+		return n.Take()
 	}
-	defer os.Remove(unfinished.Name())
-	err = errors.Join(unfinished.Close(), restoreInto(ctx, unfinished.Name(), read, asStoreSeals(seals), slot))
-	if err == nil && n != nil {
-		err = n.Take()
+	restore := restoreFile
+	if c.Cluster != nil {
+		restore = restoreCluster
 	}
-	if err == nil {
-		err = durable.Name(unfinished.Name(), storePath(c.Dir))
-	}
+	err = restore(ctx, c, take, func(e store.Engine) error {
+		return errors.Join(store.Restore(ctx, e, read, asStoreSeals(seals), slot), e.Close())
+	})
 	if err != nil {
 		if n != nil {
 			_ = n.Drop()
@@ -160,12 +164,40 @@ func Restore(ctx context.Context, c Config, backups []io.Reader, sealed *seal.Op
 	return shares, durable.SyncDir(c.Dir) // from here on the store needs its key
 }
 
-func restoreInto(ctx context.Context, path string, backups []*store.Backup, seals []store.Seal, sealed store.Seal) error {
-	e, err := bolt.Open(path)
+// restoreFile has fill fill a file, which gets its name when it is whole and its key has
+// been taken.
+func restoreFile(_ context.Context, c Config, take func() error, fill func(store.Engine) error) error {
+	unfinished, err := os.CreateTemp(c.Dir, "restoring.*") // each attempt its own
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	defer os.Remove(unfinished.Name())
+	if err := unfinished.Close(); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	e, err := bolt.Open(unfinished.Name())
 	if err != nil {
 		return err
 	}
-	return errors.Join(store.Restore(ctx, e, backups, seals, sealed), e.Close())
+	if err := fill(e); err != nil {
+		return err
+	}
+	if err := take(); err != nil {
+		return err
+	}
+	return durable.Name(unfinished.Name(), storePath(c.Dir))
+}
+
+// restoreCluster has fill fill a cluster that has no store. Its header comes last.
+func restoreCluster(ctx context.Context, c Config, take func() error, fill func(store.Engine) error) error {
+	e, err := c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	if err := take(); err != nil {
+		return errors.Join(err, e.Close())
+	}
+	return fill(e)
 }
 
 // A Change is a state change that the audit log tells of.
@@ -220,18 +252,12 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	if err != nil {
 		return r, err
 	}
-	anchor, err := iam.AuditAnchor(ctx, o.DB)
-	if err != nil {
-		return r, err
-	}
-	marks, err := o.Marks(ctx)
-	if err != nil {
-		return r, err
-	}
-	marked := func(id string) bool { return marks[id] }
 	if restored == nil { // perhaps a copy of the file was put back by hand
-		changes, err := audit.ReadChanges(c.logDir(), anchor, marked)
-		if err != nil || older(c.logDir(), changes) == nil {
+		state, err := auditStateOf(ctx, o.DB, o.Node())
+		if err == nil {
+			err = state.Since(c.logDir())
+		}
+		if !errors.Is(err, errOlder) {
 			return r, errors.Join(errors.New("server: the store did not come from a backup, or was accepted already"), err)
 		}
 		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second)}
@@ -240,15 +266,9 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		}
 	}
 	r.Restored = *restored
-	var since []audit.Record
-	switch files, _ := filepath.Glob(filepath.Join(c.logDir(), "audit-*.jsonl")); {
-	case len(files) > 0:
-		if since, err = audit.CommittedSince(c.logDir(), anchor, marked); err != nil {
-			return r, err
-		}
-	case !withoutLog:
-		return r, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
-			"if it is lost, say --without-audit-log", c.logDir())
+	since, err := c.since(ctx, &o, withoutLog)
+	if err != nil {
+		return r, err
 	}
 	do := replayer{kms.New(o.DB, c.KMS), time.Now().UTC()}
 	again, err := do.plan(ctx, o.DB, since, &r)
@@ -260,10 +280,10 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	}
 	for _, record := range again {
 		err := o.Update(ctx, func(tx *store.Tx) error {
-			if _, err := do.replay(tx, &record); err != nil {
+			if _, err := do.replay(tx, &record.Record); err != nil {
 				return err
 			}
-			return store.ReplayedThrough(tx, record.Claviger.Sequence)
+			return store.ReplayedThrough(tx, record.node, record.Claviger.Sequence)
 		})
 		if err != nil {
 			return r, err
@@ -275,15 +295,81 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 // errPlanned ends a transaction that was only to show what would happen.
 var errPlanned = errors.New("server: planned")
 
-// plan sorts the changes, without making any, and returns those to be made again.
-func (do replayer) plan(ctx context.Context, db *store.DB, since []audit.Record, r *Recovery) (again []audit.Record, err error) {
-	err = db.Update(ctx, func(tx *store.Tx) error {
-		for _, record := range since {
-			if record.Claviger.Sequence <= r.Restored.Through {
+// A nodeRecord is a record of the audit log of a node; without a name, of the only one.
+type nodeRecord struct {
+	audit.Record
+	node string
+}
+
+// since are the changes that the audit logs tell of and the store does not have, by the time
+// at which they were asked for. Of a shared store every node has a log, and all are needed.
+func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []nodeRecord, err error) {
+	logs := []NodeLog{{o.Node(), c.logDir()}}
+	for _, l := range c.NodeLogs {
+		if l.Node != o.Node() {
+			logs = append(logs, l)
+		}
+	}
+	known, err := members(ctx, o.DB)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range known {
+		if !withoutLog && !slices.ContainsFunc(logs, func(l NodeLog) bool { return l.Node == m.Name }) {
+			return nil, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
+		}
+	}
+	for _, l := range logs {
+		if files, _ := filepath.Glob(filepath.Join(l.Dir, "audit-*.jsonl")); len(files) == 0 {
+			if withoutLog {
 				continue
 			}
-			done, err := do.replay(tx, &record)
-			change := changeOf(&record)
+			return nil, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
+				"if it is lost, say --without-audit-log", l.Dir)
+		}
+		anchor, err := iam.AuditAnchorOf(ctx, o.DB, l.Node)
+		if err != nil {
+			return nil, err
+		}
+		marks, err := o.MarksOf(ctx, l.Node)
+		if err != nil {
+			return nil, err
+		}
+		records, err := audit.CommittedSince(l.Dir, anchor, func(id string) bool { return marks[id] })
+		if err != nil {
+			return nil, err
+		}
+		var ofNode []nodeRecord
+		for _, r := range records {
+			ofNode = append(ofNode, nodeRecord{r, l.Node})
+		}
+		out = merged(out, ofNode)
+	}
+	return out, nil
+}
+
+// merged puts the records of two logs in one order: of both as they are, between them by time.
+func merged(a, b []nodeRecord) (out []nodeRecord) {
+	for len(a) > 0 && len(b) > 0 {
+		next := &a
+		if b[0].EventTime.Before(a[0].EventTime) {
+			next = &b
+		}
+		out = append(out, (*next)[0])
+		*next = (*next)[1:]
+	}
+	return slices.Concat(out, a, b)
+}
+
+// plan sorts the changes, without making any, and returns those to be made again.
+func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r *Recovery) (again []nodeRecord, err error) {
+	err = db.Update(ctx, func(tx *store.Tx) error {
+		for _, record := range since {
+			if record.Claviger.Sequence <= r.Restored.Done(record.node) {
+				continue
+			}
+			done, err := do.replay(tx, &record.Record)
+			change := changeOf(&record.Record)
 			switch {
 			case err != nil:
 				return fmt.Errorf("line %d of the audit log: %w", record.Claviger.Sequence, err)

@@ -45,6 +45,8 @@ type Config struct {
 	// Cluster is where the store is that this node shares with others; Dir has its audit
 	// log and what else is its own. Nil: the store is in Dir.
 	Cluster *etcd.Config
+	// URL is where other nodes reach this one; empty: they do not.
+	URL string
 	// Existing says that a store is opened and never made.
 	Existing bool
 	// Seals open the store: the first that can does. The first one seals a new store.
@@ -62,6 +64,8 @@ type Config struct {
 	RootKeys []Credentials
 	// AuditDir overrides where the audit log is.
 	AuditDir string
+	// NodeLogs are the audit logs of the other nodes, for AcceptRestore.
+	NodeLogs []NodeLog
 	// AcceptAuditLoss opens a store although its audit log is not the one that the
 	// store knows.
 	AcceptAuditLoss bool
@@ -93,6 +97,7 @@ type Server struct {
 	Shares []string
 
 	handler  *wire.Server
+	cluster  *etcd.Engine   // nil: the store is not shared
 	changeMu sync.Mutex     // held while a seal is changed
 	sealsMu  sync.Mutex     // guards seals
 	seals    []seal.Options // that it was started with, or that were made since
@@ -134,9 +139,12 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err := bootstrap(ctx, db, log, c); err != nil {
 		return nil, errors.Join(err, log.Close(), db.Close())
 	}
+	if err := c.join(ctx, db); err != nil {
+		return nil, errors.Join(err, log.Close(), db.Close())
+	}
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
-	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, seals: c.seals(), place: c.Place, dir: c.Dir, onDisk: c.logDir() != "", logger: c.Logger, copies: c.AuditCopies}
+	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, cluster: o.cluster, seals: c.seals(), place: c.Place, dir: c.Dir, onDisk: c.logDir() != "", logger: c.Logger, copies: c.AuditCopies}
 	s.handler = wire.NewServer(wire.Config{
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, MetricsApart: c.MetricsApart, Connections: c.Connections, Regions: c.KMS.Regions, Logger: c.Logger})

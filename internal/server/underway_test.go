@@ -76,7 +76,7 @@ func TestChangesUnderWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := auditState(t.Context(), o.DB)
+		state, err := auditStateOf(t.Context(), o.DB, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,15 +58,19 @@ var ErrSeal = errors.New("store: no seal that was given opens it")
 
 // readHeader reads the header, in today's form. ErrNotFound: the store is empty.
 func readHeader(ctx context.Context, e Engine) (h header, rev Rev, err error) {
-	items, head, err := e.Get(ctx, headerKey)
+	items, _, err := e.Get(ctx, headerKey)
 	if err != nil {
 		return h, 0, err
 	}
 	if items[0].Val == nil {
-		if head != 0 {
-			return h, 0, fmt.Errorf("there are records and no header: %w", ErrDamaged)
+		there, err := anything(ctx, e)
+		if err == nil && there {
+			err = fmt.Errorf("there are records and no header: %w", ErrDamaged)
 		}
-		return h, 0, ErrNotFound
+		if err == nil {
+			err = ErrNotFound
+		}
+		return h, 0, err
 	}
 	if err := json.Unmarshal(items[0].Val, &h); err != nil {
 		return h, 0, fmt.Errorf("read header: %w", ErrDamaged)
@@ -75,6 +79,12 @@ func readHeader(ctx context.Context, e Engine) (h header, rev Rev, err error) {
 		return h, 0, fmt.Errorf("the store has format %d and this program reads up to %d; use the version that made it, or a later one: %w", h.Format, Format, ErrFormat)
 	}
 	return h, items[0].Rev, nil
+}
+
+// anything reports whether there is any record.
+func anything(ctx context.Context, e Engine) (bool, error) {
+	items, _, err := e.Scan(ctx, "", "", 1)
+	return len(items) > 0, err
 }
 
 // slots are the header's, whatever its format.

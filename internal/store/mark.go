@@ -22,8 +22,11 @@ var markKind = Kind[mark]{Tag: 1, Name: "mark"}
 func (tx *Tx) Mark(id string) error { return Put(tx, markKind, tx.db.marks()+id, &mark{}) }
 
 // marks is before the marks of this node: it settles its own changes alone.
-func (db *DB) marks() string {
-	if node := db.Node(); node != "" {
+func (db *DB) marks() string { return MarksOf(db.Node()) }
+
+// MarksOf is before the marks of a node; without a name, of a store that is not shared.
+func MarksOf(node string) string {
+	if node != "" {
 		return "sys/marks/" + node + "/"
 	}
 	return markPrefix
@@ -49,17 +52,21 @@ func (db *DB) takeSettled(n int) []string {
 }
 
 // Marks lists the marks that are left, at start: the changes that took effect
-// and whose outcome the audit log may lack.
-func (db *DB) Marks(ctx context.Context) (map[string]bool, error) {
+// and whose outcome the audit log of this node may lack.
+func (db *DB) Marks(ctx context.Context) (map[string]bool, error) { return db.MarksOf(ctx, db.Node()) }
+
+// MarksOf lists the marks of another node.
+func (db *DB) MarksOf(ctx context.Context, node string) (map[string]bool, error) {
+	prefix := MarksOf(node)
 	marks := map[string]bool{}
 	after := ""
 	for {
-		items, _, err := db.engine.Scan(ctx, db.marks(), after, 1000)
+		items, _, err := db.engine.Scan(ctx, prefix, after, 1000)
 		if err != nil {
 			return nil, err
 		}
 		for _, i := range items {
-			marks[strings.TrimPrefix(i.Key, db.marks())] = true
+			marks[strings.TrimPrefix(i.Key, prefix)] = true
 			after = i.Key
 		}
 		if len(items) < 1000 {

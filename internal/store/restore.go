@@ -17,8 +17,18 @@ type Restored struct {
 	Created time.Time `json:",omitzero"` // when the backup was made
 	At      time.Time // when it was restored
 	// Through is the line of the audit log up to which the changes made after the
-	// backup have been made again.
-	Through uint64 `json:",omitzero"`
+	// backup have been made again; Nodes the same for the logs of nodes.
+	Through uint64            `json:",omitzero"`
+	Nodes   map[string]uint64 `json:",omitzero"`
+}
+
+// Done is up to which line of a node's audit log changes have been made again; without a
+// name, of the only one.
+func (r *Restored) Done(node string) uint64 {
+	if node == "" {
+		return r.Through
+	}
+	return r.Nodes[node]
 }
 
 var restoredKind = Kind[Restored]{Tag: 3, Name: "restoration"}
@@ -44,13 +54,20 @@ func MarkRestored(tx *Tx, r Restored) error { return Put(tx, restoredKind, resto
 // AcceptRestored lets the store be served again.
 func AcceptRestored(tx *Tx) { tx.Delete(restoredKey) }
 
-// ReplayedThrough notes up to which line of the audit log changes were made again.
-func ReplayedThrough(tx *Tx, line uint64) error {
+// ReplayedThrough notes up to which line of a node's audit log changes were made again.
+func ReplayedThrough(tx *Tx, node string, line uint64) error {
 	r, err := Edit(tx, restoredKind, restoredKey)
 	if err != nil {
 		return err
 	}
-	r.Through = line
+	if node == "" {
+		r.Through = line
+	} else {
+		if r.Nodes == nil {
+			r.Nodes = map[string]uint64{}
+		}
+		r.Nodes[node] = line
+	}
 	return Put(tx, restoredKind, restoredKey, r)
 }
 
@@ -59,7 +76,7 @@ func ReplayedThrough(tx *Tx, line uint64) error {
 // alone if that is not nil, and is marked as Restored. The store can be opened only if
 // Restore has succeeded.
 func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sealed Seal) error {
-	if rev, err := e.Head(ctx); err != nil || rev != 0 {
+	if there, err := anything(ctx, e); err != nil || there {
 		return errors.Join(errors.New("store: there is something in it already"), err)
 	}
 	last := backups[len(backups)-1].Info
@@ -181,7 +198,7 @@ type batch struct {
 func (b *batch) add(i Item) error {
 	b.txn.Do = append(b.txn.Do, i)
 	b.size += len(i.Key) + len(i.Val)
-	if len(b.txn.Do) < batchOf(b.engine) && b.size < MaxTxnBytes/4 {
+	if len(b.txn.Do) < batchOf(b.engine) && b.size < MaxTxnBytes/8 {
 		return nil
 	}
 	return b.flush()

@@ -129,6 +129,7 @@ func (e *Engine) begin(ctx context.Context) error {
 		return err
 	}
 	e.learnLimits(ctx)
+	e.wg.Go(e.tend)
 	return nil
 }
 
@@ -221,7 +222,11 @@ func (e *Engine) fail(format string, args ...any) error {
 func (e *Engine) Size() int64 { return e.size.Load() }
 
 // Close ends the watch, gives up the node's name and closes the connections.
+// Once more does no harm.
 func (e *Engine) Close() error {
+	if e.ctx.Err() != nil {
+		return nil
+	}
 	e.leave()
 	e.stop()
 	e.wg.Wait()

@@ -86,7 +86,7 @@ func (h *Hosts) net(bridge int32, host int) string {
 	return fmt.Sprintf("10.%d.%d.%d", 100+os.Getpid()%128, (2*h.n+bridge)%256, host)
 }
 
-func (h *Hosts) host(i int) string    { return fmt.Sprintf("%sh%d", h.id, i+1) }
+func (h *Hosts) host(i int) string { return fmt.Sprintf("%sh%d", h.id, i+1) }
 
 // ip runs ip.
 func (h *Hosts) ip(format string, args ...any) {

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/claviger/claviger/internal/operate"
+	"github.com/claviger/claviger/internal/server"
+)
+
+// clusterStatus tells how a cluster is doing, as one node knows it. It exits with 1 if
+// there is anything that an operator has to look at.
+func clusterStatus(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newFlags("cluster status", stderr)
+	var d dataDir
+	d.register(f)
+	output := outputFlag(f)
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	return d.operator(ctx, stderr, func(o operate.Operator) error {
+		c, err := o.ClusterState(ctx)
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			err = writeJSON(stdout, c)
+		} else {
+			err = printCluster(stdout, c)
+		}
+		if err == nil && (len(c.Alarms) > 0 || c.Doubt != "" || c.Problem != "") {
+			err = exitStatus(1)
+		}
+		return err
+	})
+}
+
+func printCluster(w io.Writer, c server.ClusterState) error {
+	fmt.Fprintf(w, "asked node %s: lease %s, last change %d\n", c.Node, c.Lease, c.Head)
+	if c.Doubt != "" {
+		fmt.Fprintf(w, "it decides nothing: %s\n", c.Doubt)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nNODE\tSTATE\tHOST\tURL\tVERSION\tSINCE\tAUDIT LINES")
+	for _, n := range c.Nodes {
+		state := "not running"
+		switch {
+		case n.Leads:
+			state = "running, leads"
+		case n.Running:
+			state = "running"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, state, n.Host, n.URL, n.Version, n.Since.Format(time.RFC3339), n.Audit)
+	}
+	fmt.Fprintln(t, "\nETCD MEMBER\tSTATE\tVERSION\tBEHIND\tUSED\tFILE\tQUOTA\tFULL")
+	for _, m := range c.Etcd.Members {
+		state := "follows"
+		switch {
+		case m.Error != "":
+			state = "does not answer"
+		case m.Leads:
+			state = "leads"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d MB\t%d MB\t%d MB\t%.0f%%\n", m.Endpoint, state, m.Version, m.Behind, m.Used>>20, m.Bytes>>20, m.Quota>>20, 100*m.Full())
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if c.Problem != "" {
+		fmt.Fprintf(w, "\nnot complete: %s\n", c.Problem)
+	}
+	for _, a := range c.Alarms {
+		fmt.Fprintf(w, "\nALARM: %s\n", a)
+	}
+	return nil
+}
+
+// clusterLease changes the lease of all nodes.
+func clusterLease(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newFlags("cluster lease", stderr)
+	var d dataDir
+	d.register(f)
+	to := f.Duration("to", -1, "the new lease, 0 to 1m: 0 proves every decision by asking the cluster")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if *to < 0 {
+		return fmt.Errorf("cluster lease needs --to DURATION")
+	}
+	return d.operator(ctx, stderr, func(o operate.Operator) error {
+		if err := o.SetLease(ctx, *to); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "the lease is %v\n", *to)
+		return nil
+	})
+}
+
+// clusterForget removes a node that is gone for good.
+func clusterForget(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newFlags("cluster forget", stderr)
+	var d dataDir
+	d.register(f)
+	node := f.String("node", "", "its name")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	return d.operator(ctx, stderr, func(o operate.Operator) error {
+		if err := o.ForgetNode(ctx, *node); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "%s is forgotten\n", *node)
+		return nil
+	})
+}

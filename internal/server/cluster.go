@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/iam"
+	"github.com/claviger/claviger/internal/store"
+	"github.com/claviger/claviger/internal/store/etcd"
+)
+
+// ErrAlone reports that a store is not shared.
+var ErrAlone = errors.New("server: the store is in the data directory, and no other node shares it")
+
+// A member is what the store knows of a node that has ever served it. That it is there
+// does not say that it is running.
+type member struct {
+	Name    string
+	Host    string
+	URL     string `json:",omitzero"` // where other nodes reach it
+	Version string // of the program
+	Since   time.Time
+}
+
+var memberKind = store.Kind[member]{Tag: 6, Name: "node"}
+
+const memberPrefix = "sys/node/"
+
+// join tells the others of this node.
+func (c Config) join(ctx context.Context, db *store.DB) error {
+	if db.Node() == "" {
+		return nil
+	}
+	host, _ := os.Hostname() // for people alone
+	m := &member{Name: db.Node(), Host: host, URL: c.URL, Version: programVersion(), Since: time.Now().UTC().Truncate(time.Second)}
+	return db.Update(ctx, func(tx *store.Tx) error {
+		tx.OnlyAdds()
+		return store.Put(tx, memberKind, memberPrefix+m.Name, m)
+	})
+}
+
+func programVersion() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
+		return b.Main.Version
+	}
+	return "devel"
+}
+
+// members lists the nodes that have ever served the store.
+func members(ctx context.Context, db *store.DB) (out []member, err error) {
+	err = db.View(store.Current(ctx), func(tx *store.Tx) error {
+		entries, err := store.List(tx, memberKind, memberPrefix, "", maxMembers)
+		out = nil
+		for _, e := range entries {
+			out = append(out, *e.Value)
+		}
+		return err
+	})
+	return out, err
+}
+
+const maxMembers = 1000
+
+// A NodeState is a node as the cluster knows it.
+type NodeState struct {
+	Name    string
+	Host    string
+	URL     string `json:",omitzero"`
+	Version string
+	Running bool
+	Since   time.Time // running, or when it began to run last
+	Leads   bool      // does what one node does for all
+	Audit   uint64    // how many lines its audit log has at least
+}
+
+// A ClusterState is what a node knows of its cluster.
+type ClusterState struct {
+	Node    string    // which was asked
+	Lease   string    // how long it decides by what it was last sure of
+	Doubt   string    `json:",omitzero"` // why it decides nothing
+	Head    store.Rev // the last commit that it has seen
+	Nodes   []NodeState
+	Etcd    etcd.Health
+	Alarms  []string `json:",omitzero"`
+	Problem string   `json:",omitzero"` // why the state is not complete
+}
+
+// ClusterState tells what this node knows. ErrAlone: it shares its store with nobody.
+func (s *Server) ClusterState(ctx context.Context) (ClusterState, error) {
+	if s.cluster == nil {
+		return ClusterState{}, ErrAlone
+	}
+	c := ClusterState{Node: s.DB.Node(), Lease: s.DB.Lease().String(), Head: s.DB.Head()}
+	if err := s.DB.Err(); err != nil {
+		c.Doubt = err.Error()
+	}
+	var err error
+	if c.Etcd, err = s.cluster.Health(ctx); err == nil {
+		c.Nodes, err = s.nodes(ctx, c.Etcd.Nodes)
+	}
+	if err != nil {
+		c.Problem = err.Error()
+	}
+	c.Alarms = c.Etcd.Alarms()
+	for _, n := range c.Nodes {
+		if !n.Running {
+			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is not running; if it is gone for good, keep its audit log and say claviger cluster forget %s", n.Name, n.Name))
+		}
+	}
+	return c, nil
+}
+
+func (s *Server) nodes(ctx context.Context, running []etcd.Running) (out []NodeState, err error) {
+	known, err := members(ctx, s.DB)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range known {
+		n := NodeState{Name: m.Name, Host: m.Host, URL: m.URL, Version: m.Version, Since: m.Since}
+		if i := slices.IndexFunc(running, func(r etcd.Running) bool { return r.Name == m.Name }); i >= 0 {
+			n.Running, n.Leads = true, running[i].Leads
+		}
+		head, err := iam.AuditAnchorOf(ctx, s.DB, m.Name)
+		if err != nil {
+			return nil, err
+		}
+		n.Audit = head.Sequence
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// SetLease makes all nodes agree on another lease. It takes some leases.
+func (s *Server) SetLease(ctx context.Context, lease time.Duration) error {
+	if s.cluster == nil {
+		return ErrAlone
+	}
+	return s.operated("SetLease", map[string]string{"lease": lease.String()}, func() error { return s.DB.SetLease(ctx, lease) })
+}
+
+// ForgetNode ends that the store knows of a node that is gone for good, and of its audit
+// log. One that is running is not forgotten.
+func (s *Server) ForgetNode(ctx context.Context, name string) error {
+	if s.cluster == nil {
+		return ErrAlone
+	}
+	h, err := s.cluster.Health(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(h.Nodes, func(r etcd.Running) bool { return r.Name == name }) {
+		return fmt.Errorf("server: the node %s is running", name)
+	}
+	head, err := iam.AuditAnchorOf(ctx, s.DB, name)
+	if err != nil {
+		return err
+	}
+	return s.operated("ForgetNode", map[string]string{"node": name, "auditLines": fmt.Sprint(head.Sequence), "auditHash": head.Hash}, func() error {
+		return s.DB.Update(ctx, func(tx *store.Tx) error {
+			if _, err := store.Get(tx, memberKind, memberPrefix+name); errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("server: there is no node %s", name)
+			} else if err != nil {
+				return err
+			}
+			tx.OnlyAdds()
+			tx.Delete(memberPrefix + name)
+			return nil
+		})
+	})
+}
+
+// A NodeLog is the audit log of one node, in a directory.
+type NodeLog struct {
+	Node string
+	Dir  string
+}
+
+// VerifyLogs checks the audit logs of all nodes: each against its own chain, its checkpoints
+// and what the store knows of it. One that is missing is an error.
+func VerifyLogs(states map[string]AuditState, logs []NodeLog) (reports map[string]audit.Report, err error) {
+	reports = map[string]audit.Report{}
+	for _, l := range logs {
+		state, ok := states[l.Node]
+		if !ok {
+			err = errors.Join(err, fmt.Errorf("server: the store knows no node %s, whose log is said to be in %s", l.Node, l.Dir))
+			continue
+		}
+		report, failed := state.Verify(l.Dir)
+		if failed != nil {
+			failed = fmt.Errorf("the log of the node %s: %w", l.Node, failed)
+		}
+		err = errors.Join(err, failed)
+		reports[l.Node] = report
+	}
+	var missing []string
+	for node, state := range states {
+		if !slices.ContainsFunc(logs, func(l NodeLog) bool { return l.Node == node }) {
+			missing = append(missing, fmt.Sprintf("%s (at least %d lines)", node, state.Anchor.Sequence))
+		}
+	}
+	if slices.Sort(missing); len(missing) > 0 {
+		err = errors.Join(err, fmt.Errorf("server: the logs of these nodes are missing: %s", strings.Join(missing, ", ")))
+	}
+	return reports, err
+}
+
+// AuditStates returns what the store knows of the audit log of each node.
+func (s *Server) AuditStates(ctx context.Context) (map[string]AuditState, error) {
+	return auditStates(ctx, s.DB)
+}
+
+func auditStates(ctx context.Context, db *store.DB) (map[string]AuditState, error) {
+	states := map[string]AuditState{}
+	known, err := members(ctx, db)
+	for _, m := range known {
+		if err == nil {
+			states[m.Name], err = auditStateOf(ctx, db, m.Name)
+		}
+	}
+	return states, err
+}
