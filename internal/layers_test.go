@@ -51,7 +51,7 @@ var arrows = map[string]string{
 	"internal/store/etcd":          "store",
 	"internal/store/etcd/etcdtest": "",
 	"internal/sts":                 "arn audit authz iam model model/stsapi oidc policy store",
-	"internal/wire":                "accessanalyzer advisor arn audit front iam inquire kms model model/analyzerapi model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org policy ship sigv4 store sts tagging trail",
+	"internal/wire":                "accessanalyzer advisor arn audit front iam inquire kms model model/analyzerapi model/iamapi model/kmsapi model/orgapi model/stsapi model/tagapi model/trailapi org peer policy ship sigv4 store sts tagging trail",
 	"internal/model/tagapi":        "model",
 	"internal/tagging":             "iam kms model model/tagapi policy",
 	"internal/throttle":            "",

@@ -137,6 +137,30 @@ func (s *Server) nodes(ctx context.Context, running []etcd.Running) (out []NodeS
 	return out, nil
 }
 
+// Nodes are the other nodes that say where they are reached.
+func (s *Server) Nodes(ctx context.Context) (names []string, err error) {
+	known, err := members(ctx, s.DB)
+	for _, m := range known {
+		if m.Name != s.DB.Node() && m.URL != "" {
+			names = append(names, m.Name)
+		}
+	}
+	return names, err
+}
+
+// Lookup has another node look up events.
+func (s *Server) Lookup(ctx context.Context, name string, question []byte) ([]byte, error) {
+	known, err := members(ctx, s.DB)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(known, func(m member) bool { return m.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("server: there is no node %s", name)
+	}
+	return s.asker.Ask(ctx, name, known[i].URL, question)
+}
+
 // SetLease makes all nodes agree on another lease. It takes some leases.
 func (s *Server) SetLease(ctx context.Context, lease time.Duration) error {
 	if s.cluster == nil {

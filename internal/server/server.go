@@ -22,11 +22,13 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/org"
+	"github.com/claviger/claviger/internal/peer"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/etcd"
 	"github.com/claviger/claviger/internal/sts"
+	"github.com/claviger/claviger/internal/trail"
 	"github.com/claviger/claviger/internal/wire"
 )
 
@@ -98,6 +100,7 @@ type Server struct {
 
 	handler  *wire.Server
 	cluster  *etcd.Engine   // nil: the store is not shared
+	asker    *peer.Asker    // nil: there are no other nodes
 	changeMu sync.Mutex     // held while a seal is changed
 	sealsMu  sync.Mutex     // guards seals
 	seals    []seal.Options // that it was started with, or that were made since
@@ -145,7 +148,17 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	directory := iam.NewDirectory(db, c.Services...)
 	c.KMS.Log, c.KMS.Logger = log, c.Logger
 	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, cluster: o.cluster, seals: c.seals(), place: c.Place, dir: c.Dir, onDisk: c.logDir() != "", logger: c.Logger, copies: c.AuditCopies}
-	s.handler = wire.NewServer(wire.Config{
+	var others trail.Others
+	if s.cluster != nil {
+		s.asker = peer.New(db)
+		others = s
+	}
+	events := trail.New(db, log, others)
+	var peers http.Handler
+	if s.asker != nil {
+		peers = s.asker.Handler(events.Answer)
+	}
+	s.handler = wire.NewServer(wire.Config{Trail: events, Peer: peers,
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, MetricsApart: c.MetricsApart, Connections: c.Connections, Regions: c.KMS.Regions, Logger: c.Logger})
 	return s, nil
@@ -303,6 +316,9 @@ func (s *Server) watch(ctx context.Context, what string, state func() error) {
 // them any more.
 func (s *Server) Close() error {
 	err := s.Log.Close()
+	if s.asker != nil {
+		s.asker.Close()
+	}
 	for _, copier := range s.copies {
 		if failed := copier.Close(); failed != nil { // the copies are not what was promised
 			s.logger.Warn("close a destination of copies", "to", copier.Name(), "err", failed)

@@ -26,28 +26,28 @@ const globalRegion = "us-east-1"
 
 var global = []string{"iam.amazonaws.com", "sts.amazonaws.com", "organizations.amazonaws.com"}
 
-// A page is one answer while the log is read for it, backwards.
+// A page is what one log has for an answer, while it is read for it, backwards.
 type page struct {
 	*query
-	cursor
+	place
 
 	lines, read, answer int
-	events              []trailapi.Event
+	found               []found
 	more                bool // the log goes on where the page ends
 }
 
 // next looks at the line before those it has seen.
 func (p *page) next(line []byte, begin audit.Place) bool {
-	p.lines, p.read, p.Place = p.lines+1, p.read+len(line), begin
+	p.lines, p.read, p.At = p.lines+1, p.read+len(line), begin
 	if p.tooOld(line) {
 		return false
 	}
 	if r, line, ok := p.shown(line); ok {
 		e := event(r, line)
 		p.answer += len(*e.CloudTrailEvent)
-		p.events = append(p.events, e)
+		p.found = append(p.found, found{e, place{At: begin, Settled: slices.Clone(p.Settled)}})
 	}
-	p.more = len(p.events) >= p.limit || p.lines >= maxLines || p.read >= maxRead || p.answer >= maxAnswer
+	p.more = len(p.found) >= p.Limit || p.lines >= maxLines || p.read >= maxRead || p.answer >= maxAnswer
 	return !p.more
 }
 
@@ -56,7 +56,7 @@ func (p *page) tooOld(line []byte) bool {
 	_, text, _ := bytes.Cut(line, []byte(`"eventTime":"`))
 	text, _, _ = bytes.Cut(text, []byte(`"`))
 	at, err := time.Parse(time.RFC3339, string(text))
-	return err == nil && at.Add(audit.Unordered).Before(p.start) && !bytes.Contains(line, []byte(`"phase":"settled"`))
+	return err == nil && at.Add(audit.Unordered).Before(p.Start) && !bytes.Contains(line, []byte(`"phase":"settled"`))
 }
 
 // shown decodes a line and reports whether it is an event that was asked for, with the line
@@ -64,17 +64,17 @@ func (p *page) tooOld(line []byte) bool {
 // change the outcome is shown, and not the intent.
 func (p *page) shown(line []byte) (*audit.Record, []byte, bool) {
 	var r audit.Record
-	if !bytes.Contains(line, []byte(p.account)) || // most lines, where there are many accounts
-		json.Unmarshal(line, &r) != nil || r.RecipientAccountID != p.account && !p.owns(&r) || regionOf(&r) != p.region || p.superseded(&r) {
+	if !bytes.Contains(line, []byte(p.Account)) || // most lines, where there are many accounts
+		json.Unmarshal(line, &r) != nil || r.RecipientAccountID != p.Account && !p.owns(&r) || regionOf(&r) != p.Region || p.superseded(&r) {
 		return nil, nil, false
 	}
-	if r.EventTime.Before(p.start) || r.EventTime.After(p.end) {
+	if r.EventTime.Before(p.Start) || r.EventTime.After(p.End) {
 		return nil, nil, false
 	}
-	if r.RecipientAccountID != p.account {
+	if r.RecipientAccountID != p.Account {
 		line = p.ownersCopy(&r)
 	}
-	if p.key != "" && !attributes[p.key](&r, p.value) {
+	if p.Key != "" && !attributes[p.Key](&r, p.Value) {
 		return nil, nil, false
 	}
 	return &r, line, true
@@ -83,7 +83,7 @@ func (p *page) shown(line []byte) (*audit.Record, []byte, bool) {
 // owns reports whether another account has used something of this one, which CloudTrail
 // records in both. That a refused use is recorded for the caller alone is UNVERIFIED.
 func (p *page) owns(r *audit.Record) bool {
-	return r.ErrorCode == "" && slices.ContainsFunc(r.Resources, func(about audit.Resource) bool { return about.AccountID == p.account })
+	return r.ErrorCode == "" && slices.ContainsFunc(r.Resources, func(about audit.Resource) bool { return about.AccountID == p.Account })
 }
 
 // ownersCopy makes r the record that the owner of a resource gets of another account's use:
@@ -93,11 +93,11 @@ func (p *page) ownersCopy(r *audit.Record) []byte {
 		principal, _, _ := strings.Cut(id.PrincipalID, ":") // without the name of a session
 		r.UserIdentity = &audit.Identity{Type: "AWSAccount", PrincipalID: principal, AccountID: id.AccountID}
 	}
-	mine := slices.DeleteFunc(slices.Clone(r.Resources), func(about audit.Resource) bool { return about.AccountID != p.account })
+	mine := slices.DeleteFunc(slices.Clone(r.Resources), func(about audit.Resource) bool { return about.AccountID != p.Account })
 	if len(mine) < len(r.Resources) { // what the request says of the others' is theirs
 		r.Resources, r.RequestParameters, r.ResponseElements = mine, nil, nil
 	}
-	r.RecipientAccountID = p.account
+	r.RecipientAccountID = p.Account
 	line, err := json.Marshal(r)
 	if err != nil {
 		return nil // which is shown as an event without its text

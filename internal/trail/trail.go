@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json/v2"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -41,12 +42,22 @@ const (
 
 // A Service is the CloudTrail API over an audit log. It is safe for concurrent use.
 type Service struct {
-	db  *store.DB
-	log *audit.Log
+	db     *store.DB
+	log    *audit.Log
+	others Others
+}
+
+// Others are the other nodes, each of which has an audit log of its own.
+type Others interface {
+	// Nodes are their names.
+	Nodes(ctx context.Context) ([]string, error)
+	// Lookup has a node find what it has; question and answer are this package's.
+	Lookup(ctx context.Context, node string, question []byte) (answer []byte, err error)
 }
 
 // New makes the API over the log; db has the identities and policies of those who ask.
-func New(db *store.DB, log *audit.Log) *Service { return &Service{db, log} }
+// others may be nil: there are none.
+func New(db *store.DB, log *audit.Log, others Others) *Service { return &Service{db, log, others} }
 
 // A Request is LookupEvents' input. The service has faults of its own for what breaks
 // the model's constraints.
@@ -73,14 +84,15 @@ func (s *Service) LookupEvents(ctx context.Context, call *iam.Call, in *Request)
 	if in.EventCategory != nil {
 		return out, nil // nobody looks for insights here
 	}
-	p := page{query: q, cursor: at}
-	if err := s.log.Newest(at.Place, p.next); err != nil {
+	logs, err := s.everywhere(ctx, q, at)
+	if err != nil {
 		return nil, err
 	}
-	out.Events = append(out.Events, p.events...)
+	found, next := newest(logs, q.Limit)
+	out.Events = append(out.Events, found...)
 	slices.SortStableFunc(out.Events, func(a, b trailapi.Event) int { return b.EventTime.Compare(a.EventTime.Time) })
-	if p.more {
-		out.NextToken, err = s.seal(p.cursor)
+	if slices.ContainsFunc(slices.Collect(maps.Values(next)), func(l place) bool { return !l.Done }) {
+		out.NextToken, err = s.seal(cursor{Logs: next, Bound: q.Bound})
 	}
 	return out, err
 }
@@ -98,18 +110,18 @@ func (s *Service) authorize(ctx context.Context, call *iam.Call) error {
 
 // A query is what a request asks for.
 type query struct {
-	account, region string
-	key, value      string // the lookup attribute; none: empty
-	start, end      time.Time
-	limit           int
-	bound           string // stands for all parameters
+	Account, Region string
+	Key, Value      string // the lookup attribute; none: empty
+	Start, End      time.Time
+	Limit           int
+	Bound           string // stands for all parameters
 }
 
 func newQuery(call *iam.Call, in *Request) (*query, error) {
-	q := &query{account: call.Account(), region: call.Region, start: call.Now.Add(-history), end: call.Now, limit: int(model.Or(in.MaxResults, maxPage))}
+	q := &query{Account: call.Account(), Region: call.Region, Start: call.Now.Add(-history), End: call.Now, Limit: int(model.Or(in.MaxResults, maxPage))}
 	switch {
-	case q.limit < 1 || q.limit > maxPage:
-		return nil, trailapi.InvalidMaxResultsException(fmt.Sprintf(badMax, q.limit))
+	case q.Limit < 1 || q.Limit > maxPage:
+		return nil, trailapi.InvalidMaxResultsException(fmt.Sprintf(badMax, q.Limit))
 	case in.EventCategory != nil && *in.EventCategory != trailapi.EventCategoryInsight:
 		return nil, trailapi.InvalidEventCategoryException(badInsight)
 	case in.StartTime != nil && in.EndTime != nil && in.StartTime.After(in.EndTime.Time):
@@ -118,44 +130,48 @@ func newQuery(call *iam.Call, in *Request) (*query, error) {
 		return nil, trailapi.InvalidLookupAttributesException(manyKeys)
 	}
 	for _, a := range in.LookupAttributes {
-		q.key, q.value = model.Value(a.AttributeKey), model.Value(a.AttributeValue)
+		q.Key, q.Value = model.Value(a.AttributeKey), model.Value(a.AttributeValue)
 		switch {
-		case attributes[q.key] == nil:
+		case attributes[q.Key] == nil:
 			return nil, trailapi.InvalidLookupAttributesException(badKey)
-		case q.value == "" || len(q.value) > 2000 || q.key == trailapi.LookupAttributeKeyReadOnly && q.value != "true" && q.value != "false":
+		case q.Value == "" || len(q.Value) > 2000 || q.Key == trailapi.LookupAttributeKeyReadOnly && q.Value != "true" && q.Value != "false":
 			return nil, trailapi.InvalidLookupAttributesException(badValue)
 		}
 	}
-	if in.StartTime != nil && in.StartTime.After(q.start) {
-		q.start = in.StartTime.Time
+	if in.StartTime != nil && in.StartTime.After(q.Start) {
+		q.Start = in.StartTime.Time
 	}
 	if in.EndTime != nil {
-		q.end = in.EndTime.Time
+		q.End = in.EndTime.Time
 	}
 	asked := *in
 	asked.NextToken = nil
-	text, err := json.Marshal([]any{q.account, q.region, asked})
+	text, err := json.Marshal([]any{q.Account, q.Region, asked})
 	sum := sha256.Sum256(text)
-	q.bound = hex.EncodeToString(sum[:])
+	q.Bound = hex.EncodeToString(sum[:])
 	return q, err
 }
 
-// A cursor is where a page ends and the next one goes on.
+// A cursor is where a page ends in each log and the next one goes on.
 type cursor struct {
-	Place audit.Place
+	Logs  map[string]place // by node; the one that was asked has no name
+	Bound string
+}
+
+// A place is where one log is read on. The zero place is its end.
+type place struct {
+	At audit.Place
 	// Settled are the requests whose outcome was settled by a later start and shown;
 	// what stands before it in the log may have another one, which did not know.
-	Settled []string
-	Bound   string
+	Settled []string `json:",omitzero"`
+	Done    bool     `json:",omitzero"` // there is nothing more
 }
 
 // start is where a request begins to read.
-func (s *Service) start(q *query, in *Request) (cursor, error) {
+func (s *Service) start(q *query, in *Request) (c cursor, err error) {
 	if in.NextToken == nil {
-		at, err := s.log.Until(q.end)
-		return cursor{Place: at, Bound: q.bound}, err
+		return cursor{Bound: q.Bound}, nil
 	}
-	var c cursor
 	sealed, err := base64.StdEncoding.DecodeString(*in.NextToken)
 	if err == nil {
 		sealed, err = s.db.OpenToken(tokenName, sealed)
@@ -163,7 +179,7 @@ func (s *Service) start(q *query, in *Request) (cursor, error) {
 	if err == nil {
 		err = json.Unmarshal(sealed, &c)
 	}
-	if err != nil || c.Bound != q.bound {
+	if err != nil || c.Bound != q.Bound {
 		return c, trailapi.InvalidNextTokenException(badToken)
 	}
 	return c, nil

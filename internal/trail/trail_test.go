@@ -56,7 +56,7 @@ func newWorld(t testing.TB, dir string) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{Service: New(db, log), t: t, now: time.Now().UTC().Truncate(time.Second)}
+	w := &world{Service: New(db, log, nil), t: t, now: time.Now().UTC().Truncate(time.Second)}
 	err = db.Update(t.Context(), func(tx *store.Tx) error {
 		if err := iam.AddAccount(tx, iam.Account{ID: account, Created: w.now}); err != nil {
 			return err
@@ -274,7 +274,7 @@ func TestPhases(t *testing.T) {
 	w.expect("with that", Request{}, "e10 e8 e6 e3 e11")
 
 	// A cursor remembers what was settled until it has passed the intent.
-	p := page{query: &query{account: account, region: "eu-west-1", end: w.now, limit: maxPage}}
+	p := page{query: &query{Account: account, Region: "eu-west-1", End: w.now, Limit: maxPage}}
 	var most int
 	if err := w.log.Newest(audit.Place{}, func(line []byte, begin audit.Place) bool {
 		more := p.next(line, begin)
@@ -417,13 +417,13 @@ func FuzzRecord(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		q := &query{account: account, region: "eu-west-1", end: time.Now(), limit: maxPage}
+		q := &query{Account: account, Region: "eu-west-1", End: time.Now(), Limit: maxPage}
 		p := page{query: q}
 		p.next(line, audit.Place{})
-		for _, e := range p.events {
+		for _, e := range p.found {
 			var members map[string]any
-			if err := json.Unmarshal([]byte(*e.CloudTrailEvent), &members); err != nil || members["claviger"] != nil {
-				t.Fatalf("%q is shown as %q: %v", line, *e.CloudTrailEvent, err)
+			if err := json.Unmarshal([]byte(*e.Event.CloudTrailEvent), &members); err != nil || members["claviger"] != nil {
+				t.Fatalf("%q is shown as %q: %v", line, *e.Event.CloudTrailEvent, err)
 			}
 			for key, has := range attributes {
 				var r audit.Record

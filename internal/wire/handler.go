@@ -24,10 +24,12 @@ import (
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/org"
+	"github.com/claviger/claviger/internal/peer"
 	"github.com/claviger/claviger/internal/ship"
 	"github.com/claviger/claviger/internal/sigv4"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/sts"
+	"github.com/claviger/claviger/internal/trail"
 )
 
 // MaxBody is the longest request body, in bytes. A longer one is answered with
@@ -46,8 +48,11 @@ type Config struct {
 	IAM           *iam.Service
 	STS           *sts.Service
 	Organizations *org.Service
+	Trail         *trail.Service
 	Log           *audit.Log
-	Copies        []*ship.Copier // of the audit log; may be nil
+	// Peer answers other nodes; nil: there are none.
+	Peer   http.Handler
+	Copies []*ship.Copier // of the audit log; may be nil
 	// MetricsApart says that /metrics is shown by Metrics alone.
 	MetricsApart bool
 	// Connections are those that requests come by, for the metrics. Nil: not known.
@@ -85,6 +90,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusOK, "ok\n")
 	case "/readyz":
 		s.ready(w)
+	case peer.Path:
+		if s.config.Peer == nil {
+			s.serveAPI(w, r, nil)
+			return
+		}
+		s.peer(w, r)
 	case "/metrics":
 		if s.config.MetricsApart {
 			http.NotFound(w, r)
@@ -108,6 +119,17 @@ func (s *Server) Metrics(w http.ResponseWriter, r *http.Request) {
 	done() // before it is known how fast the other side reads
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(text.Bytes()) // the other side is gone if this fails
+}
+
+// peer answers another node, which may be a stranger that says it is.
+func (s *Server) peer(w http.ResponseWriter, r *http.Request) {
+	done, err := s.strangers.Check(r)
+	if err != nil {
+		writeText(w, http.StatusServiceUnavailable, "busy\n")
+		return
+	}
+	defer done()
+	s.config.Peer.ServeHTTP(w, r)
 }
 
 // ready says whether requests can be served: the audit log and the store must

@@ -24,7 +24,6 @@ import (
 	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/sts"
 	"github.com/claviger/claviger/internal/tagging"
-	"github.com/claviger/claviger/internal/trail"
 )
 
 // A service is one API on the port.
@@ -60,7 +59,7 @@ func services(c Config) []*service {
 		{name: "sts", protocol: queryProtocol, namespace: stsapi.Namespace, version: stsapi.Version, internal: "InternalFailure", known: stsapi.Operations, operations: stsOperations(c.STS)},
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
-		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(trail.New(c.DB, c.Log))},
+		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(c.Trail)},
 		{name: "claviger", protocol: jsonProtocol, targetPrefix: advisor.TargetPrefix, internal: "InternalFailure", known: advisor.Operations, operations: advisorOperations(advisor.New(&inquire.World{DB: c.DB, KMS: c.KMS}, c.Log))},
 		{name: "access-analyzer", regional: true, protocol: restProtocol, routes: analyzerapi.Routes, internal: "InternalServerException", known: analyzerapi.Operations, operations: analyzerOperations(accessanalyzer.New(&inquire.World{DB: c.DB, KMS: c.KMS}))},
 	}
