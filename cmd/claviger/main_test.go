@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	etcdtest.RunMember()
-	testscript.Main(m, map[string]func(){"claviger": main})
+	testscript.Main(m, map[string]func(){"claviger": main, "etcdmember": etcdtest.Main})
 }
 
 // TestScripts runs the program as people do. The scripts in testdata also use
@@ -61,16 +61,18 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	second, err := freeAddress()
-	if err != nil {
-		return err
+	var more [3]string
+	for i := range more {
+		if more[i], err = freeAddress(); err != nil {
+			return err
+		}
 	}
 	repository, err := filepath.Abs("../..")
 	if err != nil {
 		return err
 	}
 	for name, value := range map[string]string{
-		"ADDR": address, "ENDPOINT_ADDR": second, "REPOSITORY": repository, "GOCACHE": goEnv("GOCACHE"), "GOMODCACHE": goEnv("GOMODCACHE"), "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
+		"ADDR": address, "ENDPOINT_ADDR": more[0], "ETCD_ADDR": more[1], "ETCD_PEER": more[2], "REPOSITORY": repository, "GOCACHE": goEnv("GOCACHE"), "GOMODCACHE": goEnv("GOMODCACHE"), "HOME": env.WorkDir, "PYENV_ROOT": os.Getenv("PYENV_ROOT"), "AWS_ENDPOINT_URL": "http://" + address,
 		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
 		"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1", "AWS_CLI_AUTO_PROMPT": "off",
 	} {

@@ -34,6 +34,22 @@ func RunMember() {
 	select {} // until it is killed
 }
 
+// Main is a program that runs the one member of a cluster: etcdmember DIR CLIENT PEER, the
+// latter two HOST:PORT.
+func Main() {
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: etcdmember DIR CLIENT PEER")
+		os.Exit(2)
+	}
+	m := []Member{{Name: "m1", Dir: os.Args[1], Client: "http://" + os.Args[2], Peer: "http://" + os.Args[3], Ops: 8192, Bytes: 16 << 20}}
+	Join(m)
+	if _, err := m[0].Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "etcdmember:", err)
+		os.Exit(1)
+	}
+	select {} // until it is killed
+}
+
 // Hosts are network namespaces, each with an etcd member that is a process of its own. They
 // reach each other by one bridge, and the test reaches them by another one, so that a host
 // can be cut off from the others and still be asked.
