@@ -22,6 +22,7 @@ type Member struct {
 	Cluster string // all members, as --initial-cluster has them
 	Ops     uint   // --max-txn-ops; 0: the default
 	Bytes   uint   // --max-request-bytes; 0: the default
+	Quota   int64  // --quota-backend-bytes; 0: the default
 }
 
 // Members draws n members with free ports, below dir.
@@ -70,6 +71,7 @@ func (m Member) Start() (*embed.Etcd, error) {
 	if m.Bytes > 0 {
 		c.MaxRequestBytes = m.Bytes
 	}
+	c.QuotaBackendBytes = m.Quota
 	return embed.StartEtcd(c)
 }
 
@@ -90,9 +92,18 @@ type Cluster struct {
 // Start runs a cluster of n members until the test ends.
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
+	return StartWith(t, n, func(*Member) {})
+}
+
+// StartWith is Start with members that are changed before.
+func StartWith(t testing.TB, n int, change func(*Member)) *Cluster {
+	t.Helper()
 	members, err := Members(n, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range members {
+		change(&members[i])
 	}
 	c := &Cluster{Members: members, running: make([]*embed.Etcd, n)}
 	t.Cleanup(func() {
