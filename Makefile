@@ -6,7 +6,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false -pgo=off
 GO := go
 
-.PHONY: run build test test-clients torture check tools generate bench bench-tools profile capacity fuzz fuzz-long agreement prove differential clean
+.PHONY: run build test test-clients torture cluster-test cluster-prove check tools generate bench bench-tools profile capacity fuzz fuzz-long agreement prove differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -30,6 +30,15 @@ test-clients:
 torture:
 	$(GO) test ./cmd/claviger -count 1 -timeout 120m -run TestKill -v -kill-rounds 500
 
+# Nodes and etcd members on hosts of their own under faults, for at least half an hour and
+# a hundred thousand revocations. Needs root, for network namespaces.
+cluster-test:
+	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestClusterRevocations -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 220
+
+# The protocol between nodes in simulated time, a hundred thousand schedules.
+cluster-prove:
+	$(GO) test ./internal/store -count 1 -timeout 60m -run TestProtocol -v -schedules 33400
+
 # What must be clean before any test counts.
 check:
 	@echo gofmt; test -z "$$(gofmt -l bench clients cmd internal kmstest tools)" || { gofmt -l bench clients cmd internal kmstest tools; exit 1; }
@@ -43,8 +52,10 @@ check:
 	$(GO) run ./tools/regenerated
 
 # The real AWS CLI, which the tests of the program talk to it with; an HSM
-# and a TPM made of software, which the tests of the seals do.
+# and a TPM made of software, which the tests of the seals do; network namespaces, for the
+# tests of clusters.
 tools:
+	@command -v ip >/dev/null && command -v tc >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends iproute2; }
 	@command -v softhsm2-util >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends softhsm2; }
 	@command -v swtpm >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends swtpm; }
 	@command -v aws >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli; }

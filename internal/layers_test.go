@@ -41,6 +41,7 @@ var arrows = map[string]string{
 	"internal/oidc":                "",
 	"internal/operate":             "durable seal server store",
 	"internal/org":                 "arn authz iam model model/orgapi policy store",
+	"internal/peer":                "store",
 	"internal/policy":              "arn",
 	"internal/scenario":            "arn authz policy",
 	"internal/seal":                "durable",
@@ -64,7 +65,7 @@ var arrows = map[string]string{
 }
 
 // free packages may import everything of ours.
-var free = []string{"cmd/claviger", "internal/leakcheck", "internal/scenario/stage", "internal/server", "internal/server/historytest", "kmstest", "tools/capacity", "tools/kmsclient", "tools/wholerequest", "tools/compatibility", "tools/rules"}
+var free = []string{"cmd/claviger", "tools/cells", "internal/leakcheck", "internal/scenario/stage", "internal/server", "internal/server/historytest", "kmstest", "tools/capacity", "tools/kmsclient", "tools/wholerequest", "tools/compatibility", "tools/rules"}
 
 // pure packages do no I/O and read no environment.
 var pure = []string{"internal/arn", "internal/policy", "internal/authz", "internal/analyze", "internal/findings"}

@@ -26,8 +26,8 @@ import (
 )
 
 var (
-	testTime        = flag.Duration("cluster-time", 25*time.Second, "for how long at least TestClusterRevocations runs")
-	testRevocations = flag.Int("cluster-revocations", 200, "how many revocations at least it makes")
+	testTime        = flag.Duration("cluster-time", 15*time.Second, "for how long at least TestClusterRevocations runs")
+	testRevocations = flag.Int("cluster-revocations", 100, "how many revocations at least it makes")
 	testClients     = flag.Int("cluster-clients", 24, "how many clients revoke at the same time")
 	testLease       = flag.String("cluster-lease", "1s", "the lease of the nodes")
 	testSeed        = flag.Uint64("cluster-seed", 0, "of the faults; 0 draws one")
