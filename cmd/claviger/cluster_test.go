@@ -124,6 +124,33 @@ func (t *tally) staleAllow(format string, args ...any) {
 	t.stale = append(t.stale, fmt.Sprintf(format, args...))
 }
 
+func (t *tally) found() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.stale)
+}
+
+// every calls fn again and again until stop is called.
+func every(d time.Duration, fn func()) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(d):
+				fn()
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // some calls fn with one node after another until it says that it has an answer.
 func (r *revoker) some(ctx context.Context, rng *rand.Rand, fn func(node int) bool) bool {
 	for ctx.Err() == nil {
@@ -259,7 +286,11 @@ func TestClusterRevocations(t *testing.T) {
 	tormenting, stopTormenting := context.WithCancel(ctx)
 	counts := make(chan map[string]int)
 	go func() { counts <- c.torment(tormenting, seed, faults) }()
+	stopTelling := every(time.Minute, func() {
+		t.Logf("%d revocations, %d refusals checked, %d stale answers", sum.revocations.Load(), sum.checks.Load(), sum.found())
+	})
 	work.Wait()
+	stopTelling()
 	stopTormenting()
 	happened := <-counts
 	stopWatching()

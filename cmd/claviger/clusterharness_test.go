@@ -71,20 +71,36 @@ func (c *testCluster) startNode(i int) {
 	c.t.Helper()
 	args := append([]string{"serve", "--data", c.dirs[i], "--request-quotas", "off", "--store", c.store(i), "--insecure-plain-etcd", "--insecure-plain-http",
 		"--node-name", fmt.Sprintf("n%d", i+1), "--listen", c.Address(i) + ":5670"}, c.args...)
-	c.nodes[i] = startProcess(c.t, c.Command(i, c.binary, args...), c.dirs[i])
+	var err error
+	for range 3 { // one that finds no majority gives up, and is started again, as systemd does
+		if c.nodes[i], err = tryProcess(c.t, c.Command(i, c.binary, args...), c.dirs[i]); err == nil {
+			return
+		}
+		c.t.Log(err)
+	}
+	c.t.Fatal(err)
 }
 
 // startProcess starts a server, which keeps its credentials in dir, and waits until it is
 // ready.
 func startProcess(t *testing.T, cmd *exec.Cmd, dir string) *process {
 	t.Helper()
-	p := &process{cmd: cmd}
-	stderr, err := p.cmd.StderrPipe()
+	p, err := tryProcess(t, cmd, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func tryProcess(t *testing.T, cmd *exec.Cmd, dir string) (*process, error) {
+	t.Helper()
+	p := &process{cmd: cmd}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	lines := bufio.NewScanner(stderr)
 	var seen []string
@@ -95,7 +111,8 @@ func startProcess(t *testing.T, cmd *exec.Cmd, dir string) *process {
 		}
 	}
 	if p.url == "" {
-		t.Fatalf("not ready: %q", seen)
+		_ = p.cmd.Wait() // it has said why
+		return nil, fmt.Errorf("not ready: %q", seen)
 	}
 	go func() {
 		for lines.Scan() {
@@ -106,5 +123,5 @@ func startProcess(t *testing.T, cmd *exec.Cmd, dir string) *process {
 	}()
 	p.id, p.secret = rootCredentials(t, dir)
 	p.client(t)
-	return p
+	return p, nil
 }

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/grpclog"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/claviger/claviger/internal/store"
 )
@@ -36,7 +36,7 @@ const oldest = "v3.5.13"
 const (
 	tryTimeout  = 2 * time.Second  // one request
 	callTimeout = 15 * time.Second // a read or a commit with all that is tried for it
-	openTimeout = 10 * time.Second // finding a member that answers
+	openTimeout = 30 * time.Second // finding members that answer, and joining them
 	liveSeconds = 10               // how long a node that has stopped answering counts as running
 	pause       = 50 * time.Millisecond
 )
@@ -86,7 +86,7 @@ type Engine struct {
 	wg   sync.WaitGroup
 }
 
-// Open connects to the cluster. It fails if no member answers within ten seconds, if one
+// Open connects to the cluster. It fails if no member answers within two seconds, if one
 // that does is too old, or if a node of this name is running already.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Logger == nil {
@@ -142,12 +142,10 @@ func (e *Engine) begin(ctx context.Context) error {
 func (e *Engine) look(ctx context.Context) error {
 	var failed error
 	answers := 0
-	for _, endpoint := range e.config.Endpoints {
-		try, cancel := context.WithTimeout(ctx, tryTimeout)
-		answer, err := e.client.Status(try, endpoint)
-		cancel()
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, err))
+	for i, s := range e.statuses(ctx) {
+		endpoint, answer := e.config.Endpoints[i], s.answer
+		if s.err != nil {
+			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, s.err))
 			continue
 		}
 		if semver.Compare("v"+answer.Version, oldest) < 0 {
@@ -167,6 +165,25 @@ func (e *Engine) look(ctx context.Context) error {
 		e.logger.Warn("a member of the etcd cluster does not answer", "err", failed)
 	}
 	return nil
+}
+
+// A status is what a member says of itself, or why it does not.
+type status struct {
+	answer *clientv3.StatusResponse
+	err    error
+}
+
+// statuses asks all members at once.
+func (e *Engine) statuses(ctx context.Context) []status {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	out := make([]status, len(e.config.Endpoints))
+	var wg sync.WaitGroup
+	for i, endpoint := range e.config.Endpoints {
+		wg.Go(func() { out[i].answer, out[i].err = e.client.Status(ctx, endpoint) })
+	}
+	wg.Wait()
+	return out
 }
 
 // defaultOps is how many operations a cluster takes at once that was started without
@@ -271,5 +288,5 @@ func final(err error) bool {
 		}
 	}
 	// gRPC has no error of its own for a message that the server does not take.
-	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
+	return grpcstatus.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
 }

@@ -101,13 +101,10 @@ func (e *Engine) Health(ctx context.Context) (Health, error) {
 }
 
 func (e *Engine) members(ctx context.Context) (out []Member) {
-	for _, endpoint := range e.config.Endpoints {
-		try, cancel := context.WithTimeout(ctx, tryTimeout)
-		s, err := e.client.Status(try, endpoint)
-		cancel()
-		m := Member{Endpoint: endpoint}
-		if err != nil {
-			m.Error = err.Error()
+	for i, answer := range e.statuses(ctx) {
+		m, s := Member{Endpoint: e.config.Endpoints[i]}, answer.answer
+		if answer.err != nil {
+			m.Error = answer.err.Error()
 		} else {
 			m.Version, m.Leads, m.Behind = s.Version, s.Leader == s.Header.MemberId, s.RaftIndex-min(s.RaftIndex, s.RaftAppliedIndex)
 			m.Bytes, m.Used, m.Quota, m.Alarms = s.DbSize, s.DbSizeInUse, s.DbSizeQuota, s.Errors
