@@ -14,7 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/claviger/claviger/internal/store"
 )
@@ -254,7 +254,7 @@ func (t *turns) try(group []*pending) (rev store.Rev, err error) {
 		return rev, nil
 	case t.open.is(group): // it was sent, and nobody knows
 		return 0, fmt.Errorf("%w: %w", store.ErrUnknown, err)
-	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge), status.Code(err) == codes.ResourceExhausted && !errors.Is(err, rpctypes.ErrNoSpace):
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge), grpcstatus.Code(err) == codes.ResourceExhausted && !errors.Is(err, rpctypes.ErrNoSpace):
 		return 0, fmt.Errorf("%w: etcd: %w", store.ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return 0, fmt.Errorf("etcd: its space is used up, and nothing can be changed before it is compacted, defragmented and its alarm disarmed: %w", err)
