@@ -30,51 +30,59 @@ var coherenceKind = Kind[coherence]{Tag: 5, Name: "coherence"}
 
 const coherenceKey = "sys/coherence"
 
-// share prepares a DB for an engine that others commit to.
-func (db *DB) share(ctx context.Context, e Shared) error {
+// An agreed is what this node knows to be agreed, as of the revision of its record.
+type agreed struct {
+	rev         Rev
+	lease, wait time.Duration
+}
+
+// share prepares a DB for an engine that others commit to, before it watches.
+func (db *DB) share(e Shared) {
 	db.shared, db.sleep = e, pause
-	db.fresh = newFreshness(e.Reach, bootClock)
+	db.fresh = newFreshness(e, bootClock)
 	e.Missed(func(ctx context.Context, rev Rev) error {
+		// Records before fences, as in observe: whoever does not meet a fence any more must
+		// not find what was before it.
+		db.forgetLease()
+		db.memo.forgetAll(rev)
 		if err := db.loadFences(ctx); err != nil {
 			return err
 		}
-		db.memo.forgetAll(rev)
-		db.forgetLease()
-		db.head.Store(int64(rev))
+		db.moveHead(rev)
 		return nil
 	})
-	return db.loadFences(ctx)
 }
 
 // forgetLease makes the node prove every decision until it knows again what was agreed.
 func (db *DB) forgetLease() {
-	db.fresh.lease.Store(0)
 	db.leaseKnown.Store(false)
+	db.fresh.lease.Store(0)
 }
 
-// loadLease reads what was agreed, after making sure that it is the latest.
+// loadLease learns what was agreed, which it is a part of to begin with.
 func (db *DB) loadLease(ctx context.Context) error {
 	db.leaseKnown.Store(true) // a change from here on makes it unknown again
-	var c coherence
-	err := db.Update(ctx, func(tx *Tx) error {
-		found, err := Get(tx, coherenceKind, coherenceKey)
-		if errors.Is(err, ErrNotFound) {
-			first := nanoseconds(db.shared.NewLease())
-			c = coherence{first, first}
+	a := &agreed{}
+	for a.rev == 0 {
+		u := update{db: db, fence: fenceAround{db: db}, bare: true, fn: func(tx *Tx) error {
 			tx.OnlyAdds()
-			return Put(tx, coherenceKind, coherenceKey, &c)
+			c, err := Get(tx, coherenceKind, coherenceKey)
+			if errors.Is(err, ErrNotFound) {
+				first := nanoseconds(db.shared.NewLease())
+				return Put(tx, coherenceKind, coherenceKey, &coherence{first, first})
+			}
+			if err == nil {
+				*a = agreed{tx.read[coherenceKey], time.Duration(c.Lease), leaseWait(time.Duration(c.Wait))}
+			}
+			return err
+		}}
+		if err := u.run(ctx); err != nil {
+			db.leaseKnown.Store(false)
+			return err
 		}
-		if err == nil {
-			c = *found
-		}
-		return err
-	})
-	if err != nil {
-		db.leaseKnown.Store(false)
-		return err
 	}
-	db.fresh.waits.Store(int64(c.Wait))
-	db.fresh.lease.Store(int64(c.Lease))
+	db.agreed.Store(a)
+	db.fresh.lease.Store(int64(a.lease))
 	if !db.leaseKnown.Load() { // it changed meanwhile
 		db.fresh.lease.Store(0)
 	}
@@ -90,31 +98,41 @@ func (db *DB) Lease() time.Duration {
 	return time.Duration(db.fresh.lease.Load())
 }
 
-// SetLease makes all nodes agree on another lease, 0 to a minute. It takes some leases.
+// SetLease makes all nodes agree on another lease, 0 to a minute. It takes some leases. If
+// somebody else does the same meanwhile, one of both fails.
 func (db *DB) SetLease(ctx context.Context, lease time.Duration) error {
 	if db.fresh == nil || lease < 0 || lease > maxLease {
 		return fmt.Errorf("store: a shared store has a lease of 0 to %v", maxLease)
 	}
 	wanted := nanoseconds(lease)
-	step := func(next func(coherence) coherence) (c coherence, err error) {
+	step := func(next func(coherence) (coherence, error)) (c coherence, err error) {
 		err = db.Update(ctx, func(tx *Tx) error {
 			found, err := Get(tx, coherenceKind, coherenceKey)
+			if err == nil {
+				c, err = next(*found)
+			}
 			if err != nil {
 				return err
 			}
 			tx.OnlyAdds() // what follows waits for itself
-			c = next(*found)
 			return Put(tx, coherenceKind, coherenceKey, &c)
 		})
 		return c, err
 	}
 	// Changes wait for the longer of both for as long as any node may have either.
-	between, err := step(func(old coherence) coherence { return coherence{min(old.Lease, wanted), max(old.Wait, wanted)} })
+	between, err := step(func(old coherence) (coherence, error) {
+		return coherence{min(old.Lease, wanted), max(old.Wait, wanted)}, nil
+	})
 	if err == nil {
 		err = db.sleep(ctx, 3*leaseWait(time.Duration(between.Wait)))
 	}
 	if err == nil {
-		_, err = step(func(coherence) coherence { return coherence{wanted, wanted} })
+		_, err = step(func(found coherence) (coherence, error) {
+			if found != between {
+				return found, errors.New("store: somebody else has changed the lease meanwhile: look what it is, and try again")
+			}
+			return coherence{wanted, wanted}, nil
+		})
 	}
 	return err
 }

@@ -28,6 +28,7 @@ type DB struct {
 	fresh      *freshness // of a shared store
 	fences     fences
 	leaseKnown atomic.Bool
+	agreed     atomic.Pointer[agreed] // about leases
 	sleep      func(context.Context, time.Duration) error
 
 	orderMu sync.Mutex // held from AtCommit until the transaction has its place
@@ -92,18 +93,28 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 		return nil, err
 	}
 	db.memo.init()
+	s, shared := e.(Shared)
+	if shared {
+		db.share(s)
+	}
 	e.Watch(db.observe)
 	if rev, err = e.Head(ctx); err != nil {
 		return nil, err
 	}
-	db.head.Store(int64(rev))
-	if s, ok := e.(Shared); ok {
-		if err := db.share(ctx, s); err != nil {
+	db.moveHead(rev)
+	if shared {
+		if err := db.loadFences(ctx); err != nil {
 			return nil, err
 		}
 		return db, db.loadLease(ctx)
 	}
 	return db, nil
+}
+
+// moveHead moves forward to a revision.
+func (db *DB) moveHead(rev Rev) {
+	for old := db.head.Load(); old < int64(rev) && !db.head.CompareAndSwap(old, int64(rev)); old = db.head.Load() {
+	}
 }
 
 // migrate brings a store of format 1, which the seal by has opened, to this one.
@@ -155,7 +166,7 @@ func (db *DB) observe(rev Rev, items []Item) {
 	if db.shared != nil {
 		db.observeShared(items)
 	}
-	db.head.Store(int64(rev))
+	db.moveHead(rev)
 }
 
 // Token seals a small secret text under a name, for the caller to hand out and

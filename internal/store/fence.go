@@ -20,8 +20,9 @@ import (
 const (
 	fencePrefix = "!fence/"
 	maxFences   = 100_000
-	// fenceAge is how old a fence gets whose owner does not remove it.
-	fenceAge = time.Minute
+	// fenceAge is how old a fence gets whose owner does not remove it: more than twice as
+	// old as the longest wait behind one.
+	fenceAge = 3 * time.Minute
 )
 
 // fences are those that are up. The zero value has none and is ready.
@@ -115,9 +116,30 @@ func (f *fences) load(read func() ([]Item, error)) error {
 
 // A fenceAround is the fence of one transaction, through all its attempts.
 type fenceAround struct {
-	db    *DB
-	items []Item // the fences, each at its revision
-	keys  []string
+	db     *DB
+	agreed *agreed // about leases, when it was put up
+	items  []Item  // the fences, each at its revision
+	keys   []string
+}
+
+// standing forgets the fence if a part of it is not there any more: it is to be put up, and
+// waited for, again.
+func (a *fenceAround) standing(ctx context.Context) error {
+	var keys []string
+	for _, i := range a.items {
+		keys = append(keys, i.Key)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	there, _, err := a.db.engine.Get(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(there, func(i Item) bool { return i.Val == nil }) {
+		a.drop(ctx)
+	}
+	return nil
 }
 
 // lacks returns which of the keys the fence is not around. Records that do not exist, and
@@ -149,13 +171,16 @@ func (a *fenceAround) raise(ctx context.Context, keys []string) error {
 		return err
 	}
 	key := fencePrefix + uuid.New().String()
-	rev, err := a.db.engine.Commit(ctx, Txn{If: []Item{{Key: key}}, Do: []Item{{Key: key, Val: text}}})
+	rev, err := a.db.engine.Commit(ctx, Txn{If: []Item{{Key: key}, {Key: coherenceKey, Rev: a.agreed.rev}}, Do: []Item{{Key: key, Val: text}}})
+	if errors.Is(err, ErrConflict) { // the lease was changed
+		return a.db.fresh.confirm(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	a.items = append(a.items, Item{Key: key, Rev: rev})
 	a.keys = append(a.keys, keys...)
-	return a.db.sleep(ctx, a.db.fresh.wait())
+	return a.db.sleep(ctx, a.agreed.wait)
 }
 
 // pause waits for d.

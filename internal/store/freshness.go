@@ -26,9 +26,9 @@ const (
 // fence there first, and wait until every lease that began before has run out.
 type freshness struct {
 	reach func(context.Context) error
+	stops func() error         // why nothing is decided any more; nil: it may be
 	clock func() time.Duration // counts also while the machine is suspended
 	lease atomic.Int64         // a time.Duration; 0: every decision needs a probe of its own
-	waits atomic.Int64         // a time.Duration: the longest lease that any node may have
 	since atomic.Int64         // by the clock: the view has everything from before
 
 	mu      sync.Mutex // guards the rest
@@ -43,14 +43,17 @@ type probe struct {
 	err  error
 }
 
-func newFreshness(reach func(context.Context) error, clock func() time.Duration) *freshness {
-	f := &freshness{reach: reach, clock: clock}
+func newFreshness(e Shared, clock func() time.Duration) *freshness {
+	f := &freshness{reach: e.Reach, stops: e.Err, clock: clock}
 	f.since.Store(math.MinInt64 / 2)
 	return f
 }
 
 // check returns when it is right to decide by the view as it is then.
 func (f *freshness) check(ctx context.Context) error {
+	if err := f.stops(); err != nil {
+		return err
+	}
 	if l := time.Duration(f.lease.Load()); l > 0 && f.clock()-time.Duration(f.since.Load()) < l {
 		return nil
 	}
@@ -63,6 +66,9 @@ func (f *freshness) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
+		if err := f.stops(); err != nil {
+			return err
+		}
 		p := f.join()
 		select {
 		case <-p.done:
@@ -127,10 +133,8 @@ func (f *freshness) err() error {
 	return fmt.Errorf("%w: %w", ErrDoubt, f.failed)
 }
 
-// wait is how long a change that takes something away waits behind its fence: until leases
-// from before have run out, on clocks that differ by an eighth.
-func (f *freshness) wait() time.Duration { return leaseWait(time.Duration(f.waits.Load())) }
-
+// leaseWait is how long a change that takes something away waits behind its fence: until
+// leases from before have run out, on clocks that differ by an eighth.
 func leaseWait(lease time.Duration) time.Duration {
 	if lease <= 0 {
 		return 0

@@ -21,6 +21,7 @@ type simCluster struct {
 	log   []simCommit
 	grown chan struct{} // closed when log grows
 	rough bool          // things go wrong
+	lease time.Duration // of a new store
 }
 
 type simCommit struct {
@@ -294,6 +295,6 @@ func (n *simNode) Verify(context.Context) error { return nil }
 func (n *simNode) Err() error                   { return nil }
 func (n *simNode) Size() int64                  { return 0 }
 func (n *simNode) Node() string                 { return "node" }
-func (n *simNode) NewLease() time.Duration      { return 0 }
+func (n *simNode) NewLease() time.Duration      { return n.c.lease }
 func (n *simNode) MaxOps() int                  { return 128 }
 func (n *simNode) Close() error                 { close(n.stop); return nil }

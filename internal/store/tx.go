@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // errStale stops a transaction that has met a record newer than its instant.
@@ -44,11 +45,14 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	for range db.attempts() {
+	for n := range db.attempts() {
 		tx := &Tx{ctx: ctx, db: db, at: db.Head(), confirmed: confirmed}
 		err := fn(tx)
 		switch {
 		case tx.stale:
+			if err := db.overtaken(ctx, n, tx.at); err != nil {
+				return err
+			}
 		case tx.doubtful(err):
 			if err := db.fresh.confirm(ctx); err != nil {
 				return err
@@ -58,18 +62,30 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 	}
+	if db.shared != nil {
+		return fmt.Errorf("%w: others are quicker", ErrDoubt)
+	}
 	db.gate.Lock() // alone: nothing commits meanwhile
 	defer db.gate.Unlock()
 	return fn(&Tx{ctx: ctx, db: db, at: db.Head(), confirmed: true})
 }
 
-// attempts is how often a transaction is tried beside writers, who of a shared store cannot
+// attempts is how often a transaction is tried beside writers. Those of a shared store cannot
 // be kept out.
 func (db *DB) attempts() int {
 	if db.shared != nil {
-		return attempts * attempts
+		return 64 * attempts
 	}
 	return attempts
+}
+
+// overtaken waits, before a transaction that was overtaken is run again, until there is
+// something newer to see: the view may have been told of a change whose place is not yet taken.
+func (db *DB) overtaken(ctx context.Context, n int, at Rev) error {
+	if db.shared != nil && (n > attempts || db.Head() == at) {
+		return pause(ctx, time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 // Update calls fn and commits what it wrote, on the condition that nothing it
@@ -77,21 +93,7 @@ func (db *DB) attempts() int {
 // unless it is ErrUnknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	u := update{db: db, fn: fn, fence: fenceAround{db: db}}
-	for range db.attempts() {
-		if again, err := u.try(ctx, false); !again {
-			u.fence.drop(ctx)
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			u.fence.drop(ctx)
-			return err
-		}
-	}
-	db.gate.Lock() // alone: nothing else commits meanwhile
-	defer db.gate.Unlock()
-	_, err := u.try(ctx, true)
-	u.fence.drop(ctx)
-	return err
+	return u.run(ctx)
 }
 
 // An update is a transaction through its attempts.
@@ -100,37 +102,99 @@ type update struct {
 	fn        func(*Tx) error
 	fence     fenceAround
 	confirmed bool
+	bare      bool // it is what learns the lease
+}
+
+func (u *update) run(ctx context.Context) error {
+	defer u.fence.drop(ctx)
+	for n := range u.db.attempts() {
+		again, err := u.try(ctx, n, false)
+		if !again {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if u.db.shared != nil {
+		return ErrConflict
+	}
+	u.db.gate.Lock() // alone: nothing else commits meanwhile
+	defer u.db.gate.Unlock()
+	again, err := u.try(ctx, 0, true)
+	if again && err == nil {
+		err = ErrConflict
+	}
+	return err
 }
 
 // try runs fn and commits. again: a writer came between, or it was run in doubt.
-func (u *update) try(ctx context.Context, alone bool) (again bool, err error) {
-	if !u.confirmed {
-		if u.confirmed, err = u.db.admit(ctx); err != nil {
-			return false, err
-		}
+func (u *update) try(ctx context.Context, n int, alone bool) (again bool, err error) {
+	if err := u.admit(ctx); err != nil {
+		return false, err
 	}
 	tx := &Tx{ctx: ctx, db: u.db, at: u.db.Head(), confirmed: u.confirmed, writable: true, alone: alone,
 		read: map[string]Rev{}, write: map[string][]byte{}, own: map[string]any{}}
 	err = u.fn(tx)
-	if !tx.stale && tx.doubtful(err) {
-		u.confirmed = true
-		return true, u.db.fresh.confirm(ctx)
-	}
-	if err == nil && !tx.stale {
-		if fenced, failed := u.fenceIn(ctx, tx); failed != nil || fenced {
-			return fenced, failed
+	switch {
+	case tx.stale:
+		if err := u.db.overtaken(ctx, n, tx.at); err != nil {
+			return false, err
 		}
-		err = tx.commit(&u.fence)
+		return true, nil
+	case tx.doubtful(err):
+		u.confirmed = true
+		err := u.db.fresh.confirm(ctx)
+		return err == nil, err
+	case err != nil:
+		return false, err
 	}
-	return tx.stale || errors.Is(err, ErrConflict), err
+	if fenced, err := u.fenceIn(ctx, tx); fenced || err != nil {
+		return err == nil, err
+	}
+	if err = tx.commit(&u.fence); !errors.Is(err, ErrConflict) {
+		return false, err
+	}
+	if u.db.shared != nil { // what was in the way must be seen before it is tried again
+		if err := u.fence.standing(ctx); err != nil {
+			return false, err
+		}
+		if err := u.db.fresh.confirm(ctx); err != nil {
+			return false, err
+		}
+		u.confirmed = true
+	}
+	return true, err
+}
+
+// admit returns when an attempt may begin, and the node knows what was agreed about leases.
+func (u *update) admit(ctx context.Context) (err error) {
+	if u.db.shared != nil && !u.bare && !u.db.leaseKnown.Load() {
+		if err := u.db.loadLease(ctx); err != nil {
+			return err
+		}
+	}
+	if !u.confirmed {
+		u.confirmed, err = u.db.admit(ctx)
+	}
+	return err
 }
 
 // fenceIn puts a fence around what the transaction writes, if it takes something away and
 // other nodes may decide by what they know. fenced: it was put there, and has been seen;
 // the transaction is to be run again on what there is by now.
 func (u *update) fenceIn(ctx context.Context, tx *Tx) (fenced bool, err error) {
-	if u.db.fresh == nil || tx.adds || len(tx.write) == 0 || u.db.fresh.wait() == 0 {
+	if u.db.fresh == nil || tx.adds || len(tx.write) == 0 {
 		return false, nil
+	}
+	agreed := u.db.agreed.Load()
+	tx.read[coherenceKey] = agreed.rev // whoever changes the lease makes this wait anew
+	if agreed.wait == 0 {
+		return false, nil
+	}
+	if u.fence.agreed != agreed {
+		u.fence.drop(ctx)
+		u.fence.agreed = agreed
 	}
 	keys, err := u.fence.lacks(ctx, slices.Sorted(maps.Keys(tx.write)))
 	if err != nil || len(keys) == 0 {
