@@ -40,6 +40,7 @@ type turns struct {
 	hash     store.Hash // nil: there is no digest
 	begun    bool       // the store began with this program run
 	sum      store.Digest
+	kept     []byte   // the digest as it was found
 	open     *attempt // whose outcome is not known
 
 	placeMu sync.Mutex // guards at
@@ -104,15 +105,30 @@ func (t *turns) key() string { return t.e.prefix + turnPrefix + t.e.config.Node 
 
 // begin takes the node's turn, from an earlier run too.
 func (t *turns) begin(ctx context.Context) error {
+	var mine [][]byte // what was written, or is still on its way
 	return t.e.patiently(ctx, func(ctx context.Context) error {
-		r, err := t.e.client.Txn(ctx).Then(clientv3.OpPut(t.key(), string(nonce())), clientv3.OpGet(t.e.prefix+digestPrefix+t.e.config.Node)).Commit()
+		r, err := t.e.client.Txn(ctx).Then(clientv3.OpGet(t.key()), clientv3.OpGet(t.e.prefix+digestPrefix+t.e.config.Node)).Commit()
 		if err != nil {
 			return err
 		}
-		if kvs := r.Responses[1].GetResponseRange().Kvs; len(kvs) > 0 {
-			t.sum = readDigest(kvs[0].Value)
+		turn, digest := r.Responses[0].GetResponseRange(), r.Responses[1].GetResponseRange()
+		if len(digest.Kvs) > 0 {
+			t.kept = digest.Kvs[0].Value
 		}
-		t.land(r.Header.Revision)
+		if len(turn.Kvs) > 0 && slices.ContainsFunc(mine, func(n []byte) bool { return bytes.Equal(n, turn.Kvs[0].Value) }) {
+			t.land(modRevision(turn))
+			return nil
+		}
+		mine = append(mine, nonce())
+		done, err := t.e.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(t.key()), "=", modRevision(turn))).
+			Then(clientv3.OpPut(t.key(), string(mine[len(mine)-1]))).Commit()
+		if err == nil && !done.Succeeded {
+			err = errOvertaken
+		}
+		if err != nil {
+			return err
+		}
+		t.land(done.Header.Revision)
 		return nil
 	})
 }
@@ -226,7 +242,7 @@ func (t *turns) commit(group []*pending) error {
 	case err == nil, refused:
 		return nil
 	case errors.Is(err, store.ErrUnknown):
-		return errUnreachable // they were not even sent
+		return errSilent // they were not even sent
 	}
 	return err
 }
@@ -264,8 +280,7 @@ func (t *turns) try(group []*pending) (rev store.Rev, err error) {
 }
 
 var (
-	errOvertaken   = errors.New("etcd: a record that is replaced was replaced by another node")
-	errUnreachable = errors.New("etcd: no member of the cluster answers")
+	errOvertaken = errors.New("etcd: a record that is replaced was replaced by another node")
 )
 
 // send sends a group once.
@@ -306,10 +321,17 @@ func (t *turns) send(ctx context.Context, group []*pending, exact bool) (rev sto
 	cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(t.key()), "=", last))
 	ops = append(ops, clientv3.OpPut(t.key(), string(a.nonce)), clientv3.OpPut(e.prefix+headKey, ""))
 	if t.hash != nil {
-		ops = append(ops, clientv3.OpPut(e.prefix+digestPrefix+e.config.Node, string(appendDigest(nil, a.sum))))
+		ops = append(ops, clientv3.OpPut(e.prefix+digestPrefix+e.config.Node, string(t.masked(a.sum))))
 	}
 	t.takeOff()
 	r, err := e.client.Txn(ctx).If(cmps...).Then(ops...).Else(append(look, clientv3.OpGet(t.key()))...).Commit()
+	if errors.Is(err, rpctypes.ErrNoSpace) { // which may come after it took effect
+		if rev, err = t.despite(ctx, a, err); err == nil {
+			t.sum = a.sum
+			t.land(int64(rev))
+			return rev, false, nil
+		}
+	}
 	switch {
 	case err != nil && final(err):
 		t.land(last)
@@ -342,6 +364,19 @@ func modRevision(r *etcdserverpb.RangeResponse) int64 {
 	return r.Kvs[0].ModRevision
 }
 
+// despite looks whether a commit took effect that was answered with an error: then its turn
+// is there, and otherwise it never will be, because it has been answered.
+func (t *turns) despite(ctx context.Context, a *attempt, answer error) (store.Rev, error) {
+	r, err := t.e.client.Get(ctx, t.key())
+	switch {
+	case err != nil:
+		return 0, err // nobody knows
+	case len(r.Kvs) > 0 && bytes.Equal(r.Kvs[0].Value, a.nonce):
+		return store.Rev(r.Kvs[0].ModRevision), nil
+	}
+	return 0, answer
+}
+
 // settle finds out what became of a commit whose answer was lost, if there is one, and
 // returns it if it took effect. It writes the turn again: either that succeeds, and the
 // commit never will, or the commit is there, or an earlier attempt to settle it.
@@ -355,7 +390,7 @@ func (t *turns) settle(ctx context.Context) (*attempt, error) {
 	r, err := t.e.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(t.key()), "=", t.place().last)).
 		Then(clientv3.OpPut(t.key(), string(mine))).Else(clientv3.OpGet(t.key())).Commit()
 	if err != nil {
-		return nil, err
+		return nil, err // it may have taken effect: then its number is found next time
 	}
 	if r.Succeeded {
 		t.open = nil
@@ -421,18 +456,27 @@ func (t *turns) digest(ctx context.Context, a *attempt, conditions map[string]st
 	return implied, nil
 }
 
-func appendDigest(to []byte, d store.Digest) []byte {
+// masked is a digest as it is kept: a number used once, and the sum with a hash of that. Who
+// sees one after the other learns nothing of what a single record adds to them.
+func (t *turns) masked(d store.Digest) []byte {
+	once := nonce()
+	d.Add(t.hash(digestPrefix+t.e.config.Node, 0, once))
+	out := once
 	for _, part := range d {
-		to = binary.LittleEndian.AppendUint64(to, part)
+		out = binary.LittleEndian.AppendUint64(out, part)
 	}
-	return to
+	return out
 }
 
-func readDigest(text []byte) (d store.Digest) {
-	if len(text) == 8*len(d) {
-		for i := range d {
-			d[i] = binary.LittleEndian.Uint64(text[8*i:])
-		}
+// unmasked is a digest that masked made for a node.
+func unmasked(hash store.Hash, node string, text []byte) (d store.Digest) {
+	const once = 16
+	if len(text) != once+8*len(d) {
+		return d
 	}
+	for i := range d {
+		d[i] = binary.LittleEndian.Uint64(text[once+8*i:])
+	}
+	d.Sub(hash(digestPrefix+node, 0, text[:once]))
 	return d
 }

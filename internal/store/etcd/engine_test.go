@@ -66,7 +66,7 @@ func TestForgottenHistory(t *testing.T) {
 		t.Fatalf("a reads %q, %v", value(t, a, "k"), err)
 	}
 	a.view.watchMu.Lock() // the watch of a is stuck
-	a.view.rewatch()
+	endWatch(a)
 	var last store.Rev
 	for i := range 20 {
 		last = put(t, b, "k", strconv.Itoa(i))
@@ -75,7 +75,7 @@ func TestForgottenHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.view.watchMu.Unlock()
-	a.view.rewatch()
+	endWatch(a)
 	select {
 	case rev := <-missed:
 		if rev < last {
@@ -87,6 +87,12 @@ func TestForgottenHistory(t *testing.T) {
 	if err := a.Reach(t.Context()); err != nil || value(t, a, "k") != "19" {
 		t.Errorf("a reads %q, %v", value(t, a, "k"), err)
 	}
+}
+
+func endWatch(e *Engine) {
+	e.view.mu.Lock()
+	defer e.view.mu.Unlock()
+	e.view.again()
 }
 
 // Reads go on when others have written, and compacted, what is between the last commit and

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -38,6 +39,7 @@ const (
 	callTimeout = 15 * time.Second // a read or a commit with all that is tried for it
 	openTimeout = 30 * time.Second // finding members that answer, and joining them
 	liveSeconds = 10               // how long a node that has stopped answering counts as running
+	patience    = 5 * time.Second  // with a cluster of which no member answers
 	pause       = 50 * time.Millisecond
 )
 
@@ -86,7 +88,7 @@ type Engine struct {
 	wg   sync.WaitGroup
 }
 
-// Open connects to the cluster. It fails if no member answers within two seconds, if one
+// Open connects to the cluster. It fails if no member answers within some seconds, if one
 // that does is too old, or if a node of this name is running already.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Logger == nil {
@@ -121,7 +123,11 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (e *Engine) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := e.look(ctx); err != nil {
+	err := e.look(ctx)
+	for begin := time.Now(); errors.Is(err, errSilent) && time.Since(begin) < patience; err = e.look(ctx) {
+		time.Sleep(pause) // they may be starting too
+	}
+	if err != nil {
 		return err
 	}
 	if err := e.enter(ctx); err != nil {
@@ -137,6 +143,9 @@ func (e *Engine) begin(ctx context.Context) error {
 	e.wg.Go(e.tend)
 	return nil
 }
+
+// errSilent reports that no member answers.
+var errSilent = errors.New("etcd: no member of the cluster answers")
 
 // look finds out who answers.
 func (e *Engine) look(ctx context.Context) error {
@@ -159,7 +168,7 @@ func (e *Engine) look(ctx context.Context) error {
 		answers++
 	}
 	if answers == 0 {
-		return failed
+		return fmt.Errorf("%w: %w", errSilent, failed)
 	}
 	if failed != nil {
 		e.logger.Warn("a member of the etcd cluster does not answer", "err", failed)
@@ -225,8 +234,13 @@ func (e *Engine) refusal() error {
 	if p := e.failed.Load(); p != nil {
 		return *p
 	}
-	if e.ctx.Err() != nil {
-		return store.ErrClosed
+	return nil
+}
+
+// same checks that an answer is of the cluster that this node knows.
+func (e *Engine) same(h *etcdserverpb.ResponseHeader) error {
+	if h.ClusterId != e.cluster {
+		return e.fail("its id is another one")
 	}
 	return nil
 }
@@ -249,6 +263,8 @@ func (e *Engine) Close() error {
 	if e.ctx.Err() != nil {
 		return nil
 	}
+	closed := store.ErrClosed
+	e.failed.CompareAndSwap(nil, &closed)
 	e.leave()
 	e.stop()
 	e.wg.Wait()

@@ -90,6 +90,10 @@ func (e *Engine) stay(m membership) {
 			_ = e.fail("%w", err)
 		default:
 			e.logger.Warn("this node's name cannot be renewed", "err", err)
+			select {
+			case <-e.ctx.Done():
+			case <-time.After(time.Second):
+			}
 		}
 	}
 }

@@ -22,6 +22,9 @@ func (e *Engine) Get(ctx context.Context, keys ...string) (items []store.Item, r
 		items, rev = items[:0], at.commit
 		for _, k := range keys {
 			r, err := e.client.Get(ctx, e.prefix+records+k, options...)
+			if err == nil {
+				err = e.same(r.Header)
+			}
 			if err != nil {
 				return err
 			}
@@ -59,6 +62,9 @@ func (e *Engine) scan(ctx context.Context, prefix, after string, n int, options 
 		return nil, nil
 	}
 	r, err := e.client.Get(ctx, from, append(options, clientv3.WithRange(end), clientv3.WithLimit(int64(n)))...)
+	if err == nil {
+		err = e.same(r.Header)
+	}
 	if err != nil {
 		return nil, err
 	}

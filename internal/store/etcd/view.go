@@ -40,6 +40,7 @@ type view struct {
 	at      instant
 	reached store.Rev          // what the watchers were told of
 	moved   chan struct{}      // closed when reached moves
+	heard   time.Time          // when the watch delivered something last, or began
 	again   context.CancelFunc // ends the watch there is, for another one
 }
 
@@ -71,7 +72,7 @@ func (v *view) follow() {
 		} else {
 			ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(v.e.ctx))
 			v.mu.Lock()
-			v.again = cancel
+			v.again, v.heard = cancel, time.Now()
 			from := v.at.through + 1
 			v.mu.Unlock()
 			gone = v.watch(ctx, from)
@@ -138,7 +139,7 @@ func (v *view) advance(rev int64) bool {
 	if rev <= int64(v.at.commit) {
 		return false
 	}
-	v.at = instant{store.Rev(rev), max(v.at.through, rev)}
+	v.at, v.heard = instant{store.Rev(rev), max(v.at.through, rev)}, time.Now()
 	return true
 }
 
@@ -205,11 +206,17 @@ func (v *view) wait(ctx context.Context, rev store.Rev) error {
 	}
 }
 
-// rewatch gives up the watch for one of another member.
+// silent is how long a watch that lags may deliver nothing before another one is begun.
+const silent = 1500 * time.Millisecond
+
+// rewatch gives up the watch for one of another member, if it has delivered nothing for a
+// while.
 func (v *view) rewatch() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.again()
+	if time.Since(v.heard) > silent {
+		v.again()
+	}
 }
 
 // extend makes the view complete through a revision at which its commit was the last one.
