@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -118,10 +119,13 @@ type tally struct {
 	took  []time.Duration // revocations without an error
 }
 
-func (t *tally) staleAllow(format string, args ...any) {
+func (t *tally) wrong(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stale = append(t.stale, fmt.Sprintf(format, args...))
+	t.stale = append(t.stale, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+	if len(t.stale) < 20 {
+		fmt.Fprintln(os.Stderr, t.stale[len(t.stale)-1]) // the test may go on for long
+	}
 }
 
 func (t *tally) found() int {
@@ -188,7 +192,7 @@ func (r *revoker) run(ctx context.Context, enough func() bool) {
 		if !r.some(ctx, rng, func(node int) bool {
 			err := r.use(ctx, node)
 			if refusedAs(err, "AccessDeniedException") {
-				r.tally.staleAllow("node %d refuses what was granted before", node+1)
+				r.tally.wrong("revoker %d: node %d refuses what was granted before", r.n, node+1)
 			}
 			return err == nil
 		}) {
@@ -214,7 +218,7 @@ func (r *revoker) run(ctx context.Context, enough func() bool) {
 			all.Go(func() {
 				switch err := r.use(ctx, node); {
 				case err == nil:
-					r.tally.staleAllow("node %d allows what was revoked before", node+1)
+					r.tally.wrong("revoker %d: node %d allows what was revoked before", r.n, node+1)
 				case refusedAs(err, "AccessDeniedException"):
 					r.tally.checks.Add(1)
 				default:
@@ -236,7 +240,7 @@ func (r *revoker) watch(ctx context.Context) {
 		err := r.use(ctx, node)
 		r.tally.uses.Add(1)
 		if err == nil && revoked && r.turn.Load() == turn {
-			r.tally.staleAllow("node %d allows what was revoked before", node+1)
+			r.tally.wrong("watcher %d: node %d allows what was revoked before", r.n, node+1)
 		}
 		if err != nil && !refusedAs(err, "AccessDeniedException") {
 			time.Sleep(5 * time.Millisecond)

@@ -50,6 +50,9 @@ func authorize(tx *store.Tx, call *iam.Call, action policy.Action, t target, c *
 	}
 	c.requestAlias = t.alias
 	d, req, err := call.Decide(tx, q)
+	if err == nil {
+		err = c.failed
+	}
 	switch {
 	case err != nil:
 		return nil, err

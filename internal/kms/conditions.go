@@ -25,6 +25,7 @@ type conditions struct {
 	window            *int32            // days, with the default
 	tx                *store.Tx
 	unused            func(*store.Tx, *Key) (int, error) // kms:TrailingDaysWithoutKeyUsage
+	failed            error                              // of unused: then there is no decision
 	tags              authz.RequestTags
 	create            *kmsapi.CreateKeyRequest // with defaults filled in
 	replica           bool                     // what is created is a replica
@@ -71,9 +72,11 @@ func (c *conditions) Lookup(key policy.ConditionKey) policy.Value {
 		}
 	case policy.KeyKMSTrailingDaysWithoutKeyUsage:
 		if c.unused != nil && c.key != nil {
-			if days, err := c.unused(c.tx, c.key); err == nil { // else the key is missing, and nothing that asks for it holds
+			days, err := c.unused(c.tx, c.key)
+			if err == nil {
 				return policy.One(strconv.Itoa(days))
 			}
+			c.failed = err
 		}
 	case policy.KeyRequestTag, policy.KeyTagKeys:
 		return c.tags.Lookup(key)

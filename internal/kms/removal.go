@@ -60,7 +60,7 @@ func (s *Service) dropGrants(ctx context.Context, entry *audit.Entry, e store.En
 // dropSome removes some of what belongs to the grants on a key, and returns how
 // much. Nobody looks for it any more.
 func dropSome(tx *store.Tx, of *due) (n int, err error) {
-	const batch = 500
+	batch := max(1, tx.Batch()/4) // of each up to four records
 	prefix := func(part string) string { return grantsOf(of.Region, of.Account, of.KeyID, part) }
 	grants, err := store.List(tx, grantKind, prefix("grant"), "", batch)
 	if err != nil {

@@ -23,9 +23,8 @@ import (
 const Path = "/peer"
 
 const (
-	maxQuestion = 64 << 10 // bytes
-	maxAnswer   = 8 << 20  // bytes
-	timeout     = 3 * time.Second
+	maxAnswer = 8 << 20 // bytes
+	timeout   = 3 * time.Second
 	// fresh is how old a question may be: nodes' clocks may differ.
 	fresh = 2 * time.Minute
 )
@@ -33,8 +32,8 @@ const (
 // Names of what is sealed.
 const questionTo, answerTo = "peer question to ", "peer answer to "
 
-// A question is what one node asks another.
-type question struct {
+// A Question is what one node asks another.
+type Question struct {
 	At    time.Time
 	Nonce []byte
 	Body  []byte
@@ -50,7 +49,8 @@ type Asker struct {
 func New(db *store.DB) *Asker {
 	// The certificates are not looked at: the seal is what counts.
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
-	return &Asker{db, &http.Client{Transport: transport, Timeout: timeout}}
+	return &Asker{db, &http.Client{Transport: transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // Close ends connections that are kept.
@@ -58,7 +58,7 @@ func (a *Asker) Close() { a.http.CloseIdleConnections() }
 
 // Ask asks the node of that name, at its URL.
 func (a *Asker) Ask(ctx context.Context, node, url string, body []byte) (answer []byte, err error) {
-	q := question{At: time.Now().UTC(), Nonce: make([]byte, 16), Body: body}
+	q := Question{At: time.Now().UTC(), Nonce: make([]byte, 16), Body: body}
 	_, _ = rand.Read(q.Nonce) // it never fails
 	text, err := json.Marshal(q)
 	if err != nil {
@@ -90,46 +90,42 @@ func (a *Asker) Ask(ctx context.Context, node, url string, body []byte) (answer 
 	return answer, nil
 }
 
-// errStranger reports a question that no node has asked this one.
+// errStranger reports what no node has asked this one.
 var errStranger = errors.New("peer: not a question to this node")
 
-// Handler answers questions of other nodes.
-func (a *Asker) Handler(answer func(ctx context.Context, body []byte) ([]byte, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := a.open(w, r)
-		if err != nil {
-			http.Error(w, "not a question to this node", http.StatusForbidden)
-			return
-		}
-		text, err := answer(r.Context(), q.Body)
-		if err == nil {
-			text, err = a.db.Token(answerTo+string(q.Nonce), text)
-		}
-		if err != nil {
-			http.Error(w, "no answer", http.StatusInternalServerError)
-			return
-		}
-		_, _ = w.Write(text) // the other side is gone if this fails
-	})
+// A Desk answers what other nodes ask. It is safe for concurrent use.
+type Desk struct {
+	db     *store.DB
+	answer func(ctx context.Context, body []byte) ([]byte, error)
 }
 
-func (a *Asker) open(w http.ResponseWriter, r *http.Request) (q question, err error) {
-	if r.Method != http.MethodPost {
-		return q, errStranger
-	}
-	sealed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
+// NewDesk makes a Desk that has answer answer.
+func NewDesk(db *store.DB, answer func(ctx context.Context, body []byte) ([]byte, error)) *Desk {
+	return &Desk{db, answer}
+}
+
+// Open opens what a request has as its body: a question that another node has asked this one
+// lately, or else an error.
+func (d *Desk) Open(sealed []byte) (*Question, error) {
+	text, err := d.db.OpenToken(questionTo+d.db.Node(), sealed)
 	if err != nil {
-		return q, err
+		return nil, err
 	}
-	text, err := a.db.OpenToken(questionTo+a.db.Node(), sealed)
-	if err != nil {
-		return q, err
-	}
-	if err := json.Unmarshal(text, &q); err != nil {
-		return q, err
+	q := new(Question)
+	if err := json.Unmarshal(text, q); err != nil {
+		return nil, err
 	}
 	if age := time.Since(q.At); age > fresh || age < -fresh {
-		return q, errStranger
+		return nil, errStranger
 	}
 	return q, nil
+}
+
+// Answer answers a question; what it returns is the body of the answer.
+func (d *Desk) Answer(ctx context.Context, q *Question) ([]byte, error) {
+	text, err := d.answer(ctx, q.Body)
+	if err != nil {
+		return nil, err
+	}
+	return d.db.Token(answerTo+string(q.Nonce), text)
 }

@@ -152,7 +152,7 @@ func auditStateOf(ctx context.Context, db *store.DB, node string) (state AuditSt
 		state.Anchor, err = iam.AuditAnchorOf(ctx, db, node)
 	}
 	if err == nil {
-		state.marks, err = db.Marks(ctx)
+		state.marks, err = db.MarksOf(ctx, node)
 	}
 	return state, err
 }

@@ -43,11 +43,11 @@ func MigrateToCluster(ctx context.Context, c Config, cluster etcd.Config) (recor
 	if err := o.Close(); err != nil {
 		return 0, err
 	}
+	if err := n.remember(c.Dir); err != nil { // first: from here on the store here is not opened any more
+		return 0, err
+	}
 	if err := os.Rename(storePath(c.Dir), storePath(c.Dir)+migrated); err != nil {
 		return 0, fmt.Errorf("server: %w", err)
-	}
-	if err := n.remember(c.Dir); err != nil {
-		return 0, err
 	}
 	return records, durable.SyncDir(c.Dir)
 }
@@ -85,7 +85,13 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	records, err = o.Copy(ctx, e, renamedFor(o.Node(), ""))
+	rename := renamedFor(o.Node(), "")
+	records, err = o.Copy(ctx, e, func(key string) string {
+		if key == memberPrefix+o.Node() {
+			return "" // it is no node any more
+		}
+		return rename(key)
+	})
 	if err = errors.Join(err, e.Close(), o.Close()); err != nil {
 		return 0, err
 	}

@@ -310,11 +310,11 @@ func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []no
 			logs = append(logs, l)
 		}
 	}
-	known, err := members(ctx, o.DB)
+	nodes, err := members(ctx, o.DB)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range known {
+	for _, m := range nodes {
 		if !withoutLog && !slices.ContainsFunc(logs, func(l NodeLog) bool { return l.Node == m.Name }) {
 			return nil, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
 		}
@@ -327,13 +327,16 @@ func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []no
 			return nil, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
 				"if it is lost, say --without-audit-log", l.Dir)
 		}
-		anchor, err := iam.AuditAnchorOf(ctx, o.DB, l.Node)
+		anchor, marks, err := known(ctx, o.DB, l.Node)
+		isNode := l.Node == "" || slices.ContainsFunc(nodes, func(m member) bool { return m.Name == l.Node })
+		if err == nil && !isNode && l.Node == o.Node() {
+			anchor, marks, err = known(ctx, o.DB, "") // the backup is of before the store was shared
+		}
 		if err != nil {
 			return nil, err
 		}
-		marks, err := o.MarksOf(ctx, l.Node)
-		if err != nil {
-			return nil, err
+		if !isNode && anchor.Sequence == 0 {
+			return nil, fmt.Errorf("server: the store knows nothing of the audit log in %s, which is that of no node it had: begin with an empty directory", l.Dir)
 		}
 		records, err := audit.CommittedSince(l.Dir, anchor, func(id string) bool { return marks[id] })
 		if err != nil {
@@ -346,6 +349,15 @@ func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []no
 		out = merged(out, ofNode)
 	}
 	return out, nil
+}
+
+// known is what the store knows of a node's audit log: a line that is in it, and the changes
+// whose outcome it may lack.
+func known(ctx context.Context, db *store.DB, node string) (anchor audit.Head, marks map[string]bool, err error) {
+	if anchor, err = iam.AuditAnchorOf(ctx, db, node); err == nil {
+		marks, err = db.MarksOf(ctx, node)
+	}
+	return anchor, marks, err
 }
 
 // merged puts the records of two logs in one order: of both as they are, between them by time.
@@ -364,6 +376,7 @@ func merged(a, b []nodeRecord) (out []nodeRecord) {
 // plan sorts the changes, without making any, and returns those to be made again.
 func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r *Recovery) (again []nodeRecord, err error) {
 	err = db.Update(ctx, func(tx *store.Tx) error {
+		again, r.Seals, r.Lost, r.Replayed, r.Open = nil, nil, nil, nil, nil
 		for _, record := range since {
 			if record.Claviger.Sequence <= r.Restored.Done(record.node) {
 				continue

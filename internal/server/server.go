@@ -154,11 +154,11 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		others = s
 	}
 	events := trail.New(db, log, others)
-	var peers http.Handler
+	var desk *peer.Desk
 	if s.asker != nil {
-		peers = s.asker.Handler(events.Answer)
+		desk = peer.NewDesk(db, events.Answer)
 	}
-	s.handler = wire.NewServer(wire.Config{Trail: events, Peer: peers,
+	s.handler = wire.NewServer(wire.Config{Trail: events, Peer: desk,
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),
 		Log: log, Copies: c.AuditCopies, MetricsApart: c.MetricsApart, Connections: c.Connections, Regions: c.KMS.Regions, Logger: c.Logger})
 	return s, nil
@@ -220,21 +220,56 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 			return fmt.Errorf("server: %w", err)
 		}
 	}
-	err = addAccount(ctx, db, log, c.Account, keys)
-	if made, failed := iam.Accounts(ctx, db); err != nil && failed == nil && len(made) > 0 && c.Cluster != nil && len(c.RootKeys) == 0 {
+	err = addAccount(ctx, db, log, c.Account, keys, c.also()...)
+	if errors.Is(err, errBootstrapped) && len(c.RootKeys) == 0 {
 		return os.Remove(filepath.Join(c.Dir, credentialsFile)) // another node was quicker: these do not work
 	}
 	return err
 }
 
-// addAccount creates an account, and records it as the program's own doing.
-func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, keys []Credentials) error {
+func (c Config) also() []func(*store.Tx, string) error {
+	if c.Cluster == nil {
+		return nil
+	}
+	return []func(*store.Tx, string) error{first}
+}
+
+// errBootstrapped reports that another node has made the first account.
+var errBootstrapped = errors.New("server: another node has made the first account just now")
+
+// A firstAccount says which account was the first, of a store that nodes share: they may be
+// started at the same time.
+type firstAccount struct{ ID string }
+
+var firstAccountKind = store.Kind[firstAccount]{Tag: 7, Name: "first account"}
+
+const firstAccountKey = "sys/first-account"
+
+// first makes a transaction that of the first account, of which there is one.
+func first(tx *store.Tx, id string) error {
+	switch _, err := store.Get(tx, firstAccountKind, firstAccountKey); {
+	case err == nil:
+		return errBootstrapped
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	return store.Put(tx, firstAccountKind, firstAccountKey, &firstAccount{id})
+}
+
+// addAccount creates an account, and records it as the program's own doing. also is done in the
+// same transaction.
+func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, keys []Credentials, also ...func(*store.Tx, string) error) error {
 	now := time.Now().UTC()
 	entry := log.Begin(audit.Record{
 		EventType: "AwsServiceEvent", EventTime: now.Truncate(time.Second), EventSource: "organizations.amazonaws.com", EventName: "CreateAccount",
 		UserIdentity: &audit.Identity{Type: "AWSService", AccountID: id}, RequestID: uuid.New().String(), RecipientAccountID: id})
 	err := iam.Change(ctx, db, entry, func(tx *store.Tx) error {
 		tx.OnlyAdds()
+		for _, fn := range also {
+			if err := fn(tx, id); err != nil {
+				return err
+			}
+		}
 		if err := iam.AddAccount(tx, iam.Account{ID: id, Created: now}); err != nil {
 			return err
 		}

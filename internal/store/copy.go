@@ -11,7 +11,7 @@ import (
 
 // Copy copies the whole store into an engine that is empty, as of one instant, and compares
 // then record by record. Records whose keys rename changes are sealed anew, for sealed records
-// are bound to their keys; all others are copied as they are. The header comes last: a copy
+// are bound to their keys; all others are copied as they are, but for those whose key becomes empty. The header comes last: a copy
 // that is broken off is no store. Nobody may change the store meanwhile.
 func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) string) (records int, err error) {
 	if there, err := anything(ctx, to); err != nil || there {
@@ -38,7 +38,11 @@ func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) strin
 			if !Digested(i.Key) {
 				continue
 			}
-			i, err := db.renamed(i, rename(i.Key))
+			key := rename(i.Key)
+			if key == "" {
+				continue
+			}
+			i, err := db.renamed(i, key)
 			if err == nil {
 				err = w.add(Item{Key: i.Key, Val: i.Val})
 			}
@@ -81,8 +85,11 @@ func (db *DB) compare(ctx context.Context, copied Engine, rename func(string) st
 			if !Digested(i.Key) {
 				continue
 			}
-			n++
 			key := rename(i.Key)
+			if key == "" {
+				continue
+			}
+			n++
 			there, _, err := copied.Get(ctx, key)
 			if err != nil {
 				return err

@@ -195,6 +195,9 @@ func (db *DB) Err() error {
 // Batch is how many records a transaction may write that could write any number.
 func (db *DB) Batch() int { return batchOf(db.engine) }
 
+// Batch is that of the store.
+func (tx *Tx) Batch() int { return tx.db.Batch() }
+
 func batchOf(e Engine) int {
 	if s, ok := e.(Shared); ok {
 		return min(s.MaxOps()/3, maxBatch) // each may have a condition besides

@@ -64,21 +64,31 @@ func readHeader(ctx context.Context, e Engine) (h header, rev Rev, err error) {
 	}
 	if items[0].Val == nil {
 		there, err := anything(ctx, e)
-		if err == nil && there {
-			err = fmt.Errorf("there are records and no header: %w", ErrDamaged)
+		if err == nil && there { // another node may have written it just now
+			items, _, err = e.Get(ctx, headerKey)
+			if err == nil && items[0].Val != nil {
+				return parseHeader(items[0])
+			}
+			if err == nil {
+				err = fmt.Errorf("there are records and no header: %w", ErrDamaged)
+			}
 		}
 		if err == nil {
 			err = ErrNotFound
 		}
 		return h, 0, err
 	}
-	if err := json.Unmarshal(items[0].Val, &h); err != nil {
+	return parseHeader(items[0])
+}
+
+func parseHeader(i Item) (h header, rev Rev, err error) {
+	if err := json.Unmarshal(i.Val, &h); err != nil {
 		return h, 0, fmt.Errorf("read header: %w", ErrDamaged)
 	}
 	if h.Format < 1 || h.Format > Format {
 		return h, 0, fmt.Errorf("the store has format %d and this program reads up to %d; use the version that made it, or a later one: %w", h.Format, Format, ErrFormat)
 	}
-	return h, items[0].Rev, nil
+	return h, i.Rev, nil
 }
 
 // anything reports whether there is any record.

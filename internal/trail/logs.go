@@ -61,27 +61,33 @@ func (s *Service) Answer(_ context.Context, text []byte) ([]byte, error) {
 	return json.Marshal(l)
 }
 
+// maxMissed is for how many pages a node is asked that does not answer.
+const maxMissed = 3
+
 // everywhere reads the logs of all nodes. One that does not answer is left out of this page,
-// and asked again for the next one.
+// and asked again for the next ones.
 func (s *Service) everywhere(ctx context.Context, q *query, at cursor) (map[string]logPage, error) {
-	mine, err := s.here(q, at.Logs[""])
+	me := s.db.Node()
+	mine, err := s.here(q, at.Logs[me])
 	if err != nil || s.others == nil {
-		return map[string]logPage{"": mine}, err
+		return map[string]logPage{me: mine}, err
 	}
 	nodes, err := s.others.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	logs := map[string]logPage{"": mine}
+	logs := map[string]logPage{me: mine}
 	var mu sync.Mutex // guards logs
 	var wg sync.WaitGroup
 	for _, node := range nodes {
 		wg.Go(func() {
 			l, err := s.there(ctx, node, question{*q, at.Logs[node]})
 			if err != nil {
-				slog.Warn("events of a node are left out", "err", err)
-				l.Begin = at.Logs[node]
-				l.End = place{Done: true} // otherwise a page would follow for ever
+				slog.Warn("events of a node are left out of a page", "err", err)
+				l.End = at.Logs[node]
+				l.End.Missed++
+				l.End.Done = l.End.Missed >= maxMissed // otherwise a page would follow for ever
+				l.Begin = l.End
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -154,7 +154,7 @@ func newQuery(call *iam.Call, in *Request) (*query, error) {
 
 // A cursor is where a page ends in each log and the next one goes on.
 type cursor struct {
-	Logs  map[string]place // by node; the one that was asked has no name
+	Logs  map[string]place // by node; without a name, the only one
 	Bound string
 }
 
@@ -165,6 +165,7 @@ type place struct {
 	// what stands before it in the log may have another one, which did not know.
 	Settled []string `json:",omitzero"`
 	Done    bool     `json:",omitzero"` // there is nothing more
+	Missed  int      `json:",omitzero"` // how many pages it did not answer for
 }
 
 // start is where a request begins to read.

@@ -51,7 +51,7 @@ type Config struct {
 	Trail         *trail.Service
 	Log           *audit.Log
 	// Peer answers other nodes; nil: there are none.
-	Peer   http.Handler
+	Peer   *peer.Desk
 	Copies []*ship.Copier // of the audit log; may be nil
 	// MetricsApart says that /metrics is shown by Metrics alone.
 	MetricsApart bool
@@ -123,13 +123,34 @@ func (s *Server) Metrics(w http.ResponseWriter, r *http.Request) {
 
 // peer answers another node, which may be a stranger that says it is.
 func (s *Server) peer(w http.ResponseWriter, r *http.Request) {
-	done, err := s.strangers.Check(r)
+	upload, err := s.strangers.Body(w, r)
+	defer upload.Done()
+	var body []byte
+	if err == nil {
+		body, err = readBody(w, r)
+	}
+	var done func()
+	if err == nil {
+		upload.Arrived()
+		done, err = s.strangers.Check(r)
+	}
 	if err != nil {
 		writeText(w, http.StatusServiceUnavailable, "busy\n")
 		return
 	}
-	defer done()
-	s.config.Peer.ServeHTTP(w, r)
+	q, err := s.config.Peer.Open(body)
+	done() // before anything is read for it
+	if err != nil {
+		writeText(w, http.StatusForbidden, "not a question of another node to this one\n")
+		return
+	}
+	answer, err := s.config.Peer.Answer(r.Context(), q)
+	if err != nil {
+		s.config.Logger.Error("answer another node", "err", err)
+		writeText(w, http.StatusInternalServerError, "no answer\n")
+		return
+	}
+	_, _ = w.Write(answer) // the other side is gone if this fails
 }
 
 // ready says whether requests can be served: the audit log and the store must
