@@ -18,6 +18,7 @@ build:
 test: tools check
 	$(GO) test -race -timeout 20m ./...
 	$(GO) test -race -tags pkcs11 ./internal/seal/...
+	cd deploy && $(GO) test ./...
 	$(MAKE) fuzz
 
 # Programs and libraries that people use AWS KMS with, doing their job. Takes the
@@ -41,11 +42,12 @@ cluster-prove:
 
 # What must be clean before any test counts.
 check:
-	@echo gofmt; test -z "$$(gofmt -l bench clients cmd internal kmstest tools)" || { gofmt -l bench clients cmd internal kmstest tools; exit 1; }
+	@echo gofmt; test -z "$$(gofmt -l bench clients cmd deploy internal kmstest tools)" || { gofmt -l bench clients cmd deploy internal kmstest tools; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) vet -tags pkcs11 ./...
 	cd bench && $(GO) mod tidy -diff && $(GO) vet ./...
+	cd deploy && $(GO) mod tidy -diff && $(GO) vet ./...
 	$(GO) vet -tags smt,faults ./internal/analyze
 	$(GO) tool staticcheck -checks all,-ST1000 ./...
 	$(GO) tool staticcheck -checks all,-ST1000 -tags pkcs11 ./internal/seal/...
@@ -58,6 +60,7 @@ tools:
 	@command -v ip >/dev/null && command -v tc >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends iproute2; }
 	@command -v softhsm2-util >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends softhsm2; }
 	@command -v swtpm >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends swtpm; }
+	@command -v systemd-analyze >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends systemd; }
 	@command -v aws >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy awscli; }
 
 generate:

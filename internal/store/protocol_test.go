@@ -206,3 +206,79 @@ func TestWrongCaches(t *testing.T) {
 		})
 	}
 }
+
+// contested commits nothing but what the protocol itself needs: somebody else is always
+// quicker.
+type contested struct{ *simNode }
+
+func (c contested) Commit(ctx context.Context, t Txn) (Rev, error) {
+	if slices.ContainsFunc(t.Do, func(i Item) bool { return i.Key == "a" }) {
+		return 0, ErrConflict
+	}
+	return c.simNode.Commit(ctx, t)
+}
+
+// A transaction that never gets its turn fails: it does not pass for one that was committed,
+// and neither does a view that is always overtaken decide by what it happens to see.
+func TestNeverItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSimCluster(rand.New(rand.NewPCG(1, 1)))
+		c.lease = time.Second
+		db, err := Open(t.Context(), contested{newSimNode(c)}, simSeal{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer time.Sleep(time.Minute)
+		defer db.Close()
+		for name, stale := range map[string]bool{"conflicts": false, "overtaken": true} {
+			err = db.Update(t.Context(), func(tx *Tx) error {
+				tx.stale = stale
+				return Put(tx, registerKind, "a", &register{1})
+			})
+			if !errors.Is(err, ErrConflict) {
+				t.Errorf("%s: Update = %v, want ErrConflict", name, err)
+			}
+		}
+		err = db.View(t.Context(), func(tx *Tx) error {
+			tx.stale = true
+			return nil
+		})
+		if !errors.Is(err, ErrDoubt) {
+			t.Errorf("View = %v, want ErrDoubt", err)
+		}
+	})
+}
+
+// A fence that was swept while its owner waited is put up again.
+func TestSweptFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSimCluster(rand.New(rand.NewPCG(1, 1)))
+		c.lease = time.Second
+		db, err := Open(t.Context(), newSimNode(c), simSeal{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer time.Sleep(time.Minute)
+		defer db.Close()
+		waits := 0
+		db.sleep = func(ctx context.Context, d time.Duration) error {
+			if waits++; waits == 1 {
+				seen, err := db.sweepFences(ctx, nil)
+				if err == nil {
+					_, err = db.sweepFences(ctx, seen)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			return pause(ctx, d)
+		}
+		err = db.Update(t.Context(), func(tx *Tx) error { return Put(tx, registerKind, "a", &register{1}) })
+		if err != nil || waits != 2 {
+			t.Errorf("Update = %v after %d waits, want two", err, waits)
+		}
+		if items, _, err := db.engine.Scan(t.Context(), fencePrefix, "", 10); err != nil || len(items) > 0 {
+			t.Errorf("%d fences are left, %v", len(items), err)
+		}
+	})
+}
