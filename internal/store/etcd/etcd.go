@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -94,7 +95,6 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(discard{}, discard{}, discard{})) // what matters comes back as errors
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, Logger: zap.NewNop(),
 		DialTimeout: tryTimeout, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
@@ -115,10 +115,9 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	return e, nil
 }
 
-// discard takes what gRPC logs.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
+// gRPC logs nothing: what matters comes back as errors. It wants that said before anything
+// of it is used.
+func init() { grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)) }
 
 func (e *Engine) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
