@@ -227,6 +227,7 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 	return err
 }
 
+// also is what the transaction of the first account does besides.
 func (c Config) also() []func(*store.Tx, string) error {
 	if c.Cluster == nil {
 		return nil

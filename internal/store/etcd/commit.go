@@ -279,9 +279,7 @@ func (t *turns) try(group []*pending) (rev store.Rev, err error) {
 	}
 }
 
-var (
-	errOvertaken = errors.New("etcd: a record that is replaced was replaced by another node")
-)
+var errOvertaken = errors.New("etcd: a record that is replaced was replaced by another node")
 
 // send sends a group once.
 func (t *turns) send(ctx context.Context, group []*pending, exact bool) (rev store.Rev, overtaken bool, err error) {

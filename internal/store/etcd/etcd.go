@@ -61,8 +61,6 @@ type Config struct {
 	Endpoints []string // URLs
 	Prefix    string   // before every key; ends with a slash
 	TLS       *tls.Config
-	Username  string
-	Password  string
 	Node      string        // the name of this node; no two that run may have the same
 	Instance  string        // what tells its owner: a node may take over the name that it had itself
 	Lease     time.Duration // of a new store: see store.Shared
@@ -96,7 +94,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		c.Logger = slog.Default()
 	}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, Logger: zap.NewNop(),
+		Endpoints: c.Endpoints, TLS: c.TLS, Logger: zap.NewNop(),
 		DialTimeout: tryTimeout, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
 		MaxCallSendMsgSize: 2 * store.MaxTxnBytes,
 		// A member that comes back is found again within a second.
