@@ -111,7 +111,7 @@ func (s *Server) ClusterState(ctx context.Context) (ClusterState, error) {
 	c.Alarms = c.Etcd.Alarms()
 	for _, n := range c.Nodes {
 		if !n.Running {
-			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is not running; if it is gone for good, keep its audit log and say claviger cluster forget %s", n.Name, n.Name))
+			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is not running; if it is gone for good, keep its audit log and say claviger cluster forget --node %s", n.Name, n.Name))
 		}
 	}
 	return c, nil

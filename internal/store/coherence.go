@@ -186,7 +186,7 @@ func (tx *Tx) OnlyAdds() { tx.adds = true }
 func (db *DB) keepFresh(ctx context.Context, logger *slog.Logger) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	seen, swept := map[string]Rev{}, time.Now()
+	seen, swept, told := map[string]Rev{}, time.Now(), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -201,9 +201,10 @@ func (db *DB) keepFresh(ctx context.Context, logger *slog.Logger) {
 			swept = time.Now()
 			seen, err = db.sweepFences(ctx, seen)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !told && ctx.Err() == nil {
 			logger.Warn("this node cannot know what the others have changed, and decides nothing", "err", err)
 		}
+		told = err != nil // once, until it can again: a store that has stopped fails at once
 	}
 }
 

@@ -33,25 +33,16 @@ func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) strin
 		return 0, err
 	}
 	w := batch{ctx: ctx, engine: to}
-	err = db.engine.Snapshot(ctx, func(_ Rev, items iter.Seq[Item]) error {
-		for i := range items {
-			if !Digested(i.Key) {
-				continue
-			}
-			key := rename(i.Key)
-			if key == "" {
-				continue
-			}
-			i, err := db.renamed(i, key)
-			if err == nil {
-				err = w.add(Item{Key: i.Key, Val: i.Val})
-			}
-			if err != nil {
-				return err
-			}
+	err = db.eachCopied(ctx, rename, func(i Item, key string) error {
+		copied, err := db.renamed(i, key)
+		if err == nil {
+			err = w.add(Item{Key: copied.Key, Val: copied.Val})
 		}
-		return w.flush()
+		return err
 	})
+	if err == nil {
+		err = w.flush()
+	}
 	if err == nil {
 		records, err = db.compare(ctx, to, rename)
 	}
@@ -62,6 +53,23 @@ func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) strin
 		err = to.Verify(ctx)
 	}
 	return records, err
+}
+
+// eachCopied calls fn with each record that is part of a copy, and its key there.
+func (db *DB) eachCopied(ctx context.Context, rename func(string) string, fn func(i Item, key string) error) error {
+	return db.engine.Snapshot(ctx, func(_ Rev, items iter.Seq[Item]) error {
+		for i := range items {
+			if !Digested(i.Key) {
+				continue
+			}
+			if key := rename(i.Key); key != "" {
+				if err := fn(i, key); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // renamed is a record under another key.
@@ -80,27 +88,18 @@ func (db *DB) renamed(i Item, key string) (Item, error) {
 
 // compare reads every record of a copy and compares it with the one here.
 func (db *DB) compare(ctx context.Context, copied Engine, rename func(string) string) (n int, err error) {
-	err = db.engine.Snapshot(ctx, func(_ Rev, items iter.Seq[Item]) error {
-		for i := range items {
-			if !Digested(i.Key) {
-				continue
-			}
-			key := rename(i.Key)
-			if key == "" {
-				continue
-			}
-			n++
-			there, _, err := copied.Get(ctx, key)
-			if err != nil {
-				return err
-			}
-			same := bytes.Equal(there[0].Val, i.Val)
-			if key != i.Key && there[0].Val != nil {
-				same, err = db.sameText(i, there[0])
-			}
-			if err != nil || !same {
-				return errors.Join(fmt.Errorf("store: the copy of the record %s is not what it should be", i.Key), err)
-			}
+	err = db.eachCopied(ctx, rename, func(i Item, key string) error {
+		n++
+		there, _, err := copied.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		same := bytes.Equal(there[0].Val, i.Val)
+		if key != i.Key && there[0].Val != nil {
+			same, err = db.sameText(i, there[0])
+		}
+		if err != nil || !same {
+			return errors.Join(fmt.Errorf("store: the copy of the record %s is not what it should be", i.Key), err)
 		}
 		return nil
 	})
