@@ -161,21 +161,25 @@ type currentKey struct{}
 // began, also what takes nothing away: for lists and descriptions.
 func Current(ctx context.Context) context.Context { return context.WithValue(ctx, currentKey{}, true) }
 
+func current(ctx context.Context) bool { return ctx.Value(currentKey{}) != nil }
+
 // admit returns when a transaction may begin.
 func (db *DB) admit(ctx context.Context) (confirmed bool, err error) {
 	if db.fresh == nil {
 		return true, nil
 	}
-	if ctx.Value(currentKey{}) != nil {
+	if current(ctx) {
 		return true, db.fresh.confirm(ctx)
 	}
 	return false, db.fresh.check(ctx)
 }
 
 // doubtful reports whether a transaction that came to its end must be run again on a view
-// that is certainly current: one that met a fence, and one that was refused something, which
-// may have been given since.
-func (tx *Tx) doubtful(err error) bool { return !tx.confirmed && (tx.fenced || err != nil) }
+// that is certainly current: one that met a fence, one that was refused something, which
+// may have been given since, and one on an unproved view that no commit proves.
+func (tx *Tx) doubtful(err error) bool {
+	return !tx.confirmed && (tx.fenced || err != nil || tx.unproved && (tx.listed || len(tx.write) == 0))
+}
 
 // OnlyAdds says that what the transaction writes can take no permission away from anybody,
 // nor make a name mean something else: other nodes may learn of it a moment later.

@@ -60,6 +60,12 @@ func (f *freshness) check(ctx context.Context) error {
 	return f.confirm(ctx)
 }
 
+// optimistic reports whether there is no lease, and probes go on succeeding: who commits now
+// has no reason to expect that the cluster cannot be reached.
+func (f *freshness) optimistic() bool {
+	return f.stops() == nil && f.lease.Load() == 0 && f.clock()-time.Duration(f.since.Load()) < probeTimeout
+}
+
 // confirm returns when the view has everything that was committed before the call.
 // ErrDoubt: that cannot be known.
 func (f *freshness) confirm(ctx context.Context) error {

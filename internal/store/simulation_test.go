@@ -210,6 +210,9 @@ func (n *simNode) Reach(ctx context.Context) error {
 	}
 	n.c.latency()
 	head := n.c.head()
+	if n.c.chance(2) { // the answer comes just in time
+		time.Sleep(n.c.duration(probeTimeout))
+	}
 	n.c.latency()
 	if err := ctx.Err(); err != nil {
 		return err

@@ -26,7 +26,9 @@ type Tx struct {
 	stale bool
 
 	confirmed bool // the view has all that was committed before the transaction
+	unproved  bool // the view may be of before the lease
 	fenced    bool // it has met a fence
+	listed    bool // it has read what its commit does not depend on
 	adds      bool // it takes nothing away
 
 	writable bool
@@ -130,10 +132,11 @@ func (u *update) run(ctx context.Context) error {
 
 // try runs fn and commits. again: a writer came between, or it was run in doubt.
 func (u *update) try(ctx context.Context, n int, alone bool) (again bool, err error) {
-	if err := u.admit(ctx); err != nil {
+	unproved, err := u.admit(ctx)
+	if err != nil {
 		return false, err
 	}
-	tx := &Tx{ctx: ctx, db: u.db, at: u.db.Head(), confirmed: u.confirmed, writable: true, alone: alone,
+	tx := &Tx{ctx: ctx, db: u.db, at: u.db.Head(), confirmed: u.confirmed, unproved: unproved, writable: true, alone: alone,
 		read: map[string]Rev{}, write: map[string][]byte{}, own: map[string]any{}}
 	err = u.fn(tx)
 	switch {
@@ -168,16 +171,21 @@ func (u *update) try(ctx context.Context, n int, alone bool) (again bool, err er
 }
 
 // admit returns when an attempt may begin, and the node knows what was agreed about leases.
-func (u *update) admit(ctx context.Context) (err error) {
+// unproved: without a lease, on whatever the view has, since the commit proves it.
+func (u *update) admit(ctx context.Context) (unproved bool, err error) {
 	if u.db.shared != nil && !u.bare && !u.db.leaseKnown.Load() {
 		if err := u.db.loadLease(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if !u.confirmed {
+	switch {
+	case u.confirmed:
+	case u.db.fresh != nil && !current(ctx) && u.db.fresh.optimistic():
+		unproved = true
+	default:
 		u.confirmed, err = u.db.admit(ctx)
 	}
-	return err
+	return unproved, err
 }
 
 // fenceIn puts a fence around what the transaction writes, if it takes something away and
@@ -378,6 +386,7 @@ func List[T any](tx *Tx, k Kind[T], prefix, after string, n int) ([]Entry[T], er
 	if tx.db.fences.coverAny(prefix) {
 		tx.fenced = true
 	}
+	tx.listed = true
 	items, at, err := tx.db.engine.Scan(tx.ctx, prefix, after, n)
 	if err != nil {
 		return nil, err

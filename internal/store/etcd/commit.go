@@ -428,17 +428,9 @@ func (t *turns) digest(ctx context.Context, a *attempt, conditions map[string]st
 			keys = append(keys, k)
 		}
 	}
-	var options []clientv3.OpOption
-	if !exact {
-		options = append(options, clientv3.WithSerializable())
-	}
 	for len(keys) > 0 {
-		var gets []clientv3.Op
 		n := min(len(keys), groupOps)
-		for _, k := range keys[:n] {
-			gets = append(gets, clientv3.OpGet(t.e.prefix+records+k, options...))
-		}
-		r, err := t.e.client.Txn(ctx).Then(gets...).Commit()
+		r, err := t.present(ctx, keys[:n], exact)
 		if err != nil {
 			return nil, err
 		}
@@ -452,6 +444,24 @@ func (t *turns) digest(ctx context.Context, a *attempt, conditions map[string]st
 		keys = keys[n:]
 	}
 	return implied, nil
+}
+
+// present reads records from the member that is asked, if it has come as far as the view, and
+// else, or if it is to be exact, from a majority.
+func (t *turns) present(ctx context.Context, keys []string, exact bool) (*clientv3.TxnResponse, error) {
+	var options []clientv3.OpOption
+	if !exact {
+		options = append(options, clientv3.WithSerializable())
+	}
+	var gets []clientv3.Op
+	for _, k := range keys {
+		gets = append(gets, clientv3.OpGet(t.e.prefix+records+k, options...))
+	}
+	r, err := t.e.client.Txn(ctx).Then(gets...).Commit()
+	if err == nil && !exact && r.Header.Revision < int64(t.e.view.instant().commit) {
+		return t.present(ctx, keys, true)
+	}
+	return r, err
 }
 
 // masked is a digest as it is kept: a number used once, and the sum with a hash of that. Who
