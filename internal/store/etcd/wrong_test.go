@@ -167,11 +167,25 @@ func watchRegisters(t *testing.T, wrong doctored, limit time.Duration) (reads in
 			}
 		})
 	}
+	grows := func() { // an election may have to come first
+		mu.Lock()
+		before := known
+		mu.Unlock()
+		for begin := time.Now(); ctx.Err() == nil && time.Since(begin) < 5*time.Second; wait(ctx, 10*time.Millisecond) {
+			mu.Lock()
+			now := known
+			mu.Unlock()
+			if now > before+1 {
+				return
+			}
+		}
+	}
 	for i := 0; ctx.Err() == nil; i = (i + 1) % 3 {
 		h.Cut(i)
-		wait(ctx, 1500*time.Millisecond)
+		wait(ctx, time.Duration(rand.IntN(1500))*time.Millisecond)
+		grows()
 		h.Mend(i)
-		wait(ctx, 500*time.Millisecond)
+		grows()
 	}
 	wg.Wait()
 	return count.Load(), stale
