@@ -6,7 +6,7 @@ export GOTOOLCHAIN := go1.27.3
 export GOFLAGS := -buildvcs=false -pgo=off
 GO := go
 
-.PHONY: run build test test-clients torture cluster-test cluster-prove check tools generate bench bench-tools profile capacity fuzz fuzz-long agreement prove differential clean
+.PHONY: run build test test-clients torture cluster-test cluster-prove upgrade-test check tools generate bench bench-tools profile capacity fuzz fuzz-long agreement prove differential clean
 
 # ARGS are further flags of claviger serve.
 run: build
@@ -34,7 +34,15 @@ torture:
 # Nodes and etcd members on hosts of their own under faults, for at least half an hour and
 # a hundred thousand revocations. Needs root, for network namespaces.
 cluster-test:
-	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestClusterRevocations -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 220
+	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestClusterRevocations -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 300
+
+# Three nodes go from the program of another commit to this one and back, one after the
+# other, while clients work: make upgrade-test FROM=COMMIT.
+upgrade-test:
+	git worktree add --force --detach bin/from $(FROM)
+	cd bin/from && $(GO) build -o ../claviger-from ./cmd/claviger
+	git worktree remove --force bin/from
+	$(GO) test ./cmd/claviger -count 1 -run TestRollingUpgrade -v -upgrade-from $(CURDIR)/bin/claviger-from
 
 # The protocol between nodes in simulated time, a hundred thousand schedules.
 cluster-prove:

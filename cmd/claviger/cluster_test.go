@@ -55,6 +55,8 @@ var faults = []fault{
 	{"kill -9 of a node", func(c *testCluster, i int) { etcdtest.Kill(c.nodes[i].cmd) }, (*testCluster).startNode},
 	{"a node stands still", func(c *testCluster, i int) { c.Freeze(c.nodes[i].cmd) }, func(c *testCluster, i int) { c.Thaw(c.nodes[i].cmd) }},
 	{"a host is cut off", func(c *testCluster, i int) { c.Cut(i) }, func(c *testCluster, i int) { c.Mend(i) }},
+	{"a host is not heard", func(c *testCluster, i int) { c.Mute(i) }, func(c *testCluster, i int) { c.Quicken(i) }},
+	{"a host does not hear", func(c *testCluster, i int) { c.Deafen(i) }, func(c *testCluster, i int) { c.Undeafen(i) }},
 	{"a host's network is slow", func(c *testCluster, i int) { c.Slow(i) }, func(c *testCluster, i int) { c.Quicken(i) }},
 }
 

@@ -53,6 +53,7 @@ type serveOptions struct {
 	services         string
 	consistency      string
 	consistencyDelay time.Duration
+	drainDelay       time.Duration
 	endpoints        endpointList
 	kmsOptions
 	seals   sealFlags
@@ -96,6 +97,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.services, "service-credentials", "", "file of access keys of AWS services that may call as themselves and forward requests: AWS shared-credentials format, a profile for each service principal")
 	f.StringVar(&o.consistency, "consistency", "strong", "strong, or eventual: for a while a new grant serves only those who present its token, and a new replica of a key is being created")
 	f.DurationVar(&o.consistencyDelay, "consistency-delay", 5*time.Second, "how long that while is")
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "for how long, once it is told to stop, requests are answered while /readyz says 503, so that a load balancer sends no more")
 	f.Var(&o.endpoints, "endpoint", "name=vpce-…,listen=HOST:PORT[,policy=FILE][,vpc=vpc-…][,account=ID]: a listener that stands for a VPC endpoint; may be repeated")
 	o.kmsOptions.register(f)
 	o.seals.register(f, "")
@@ -121,6 +123,8 @@ func (o *serveOptions) config() (server.Config, error) {
 		return c, errors.New("--consistency is strong or eventual")
 	case o.consistencyDelay <= 0:
 		return c, errors.New("--consistency-delay must be positive")
+	case o.drainDelay < 0:
+		return c, errors.New("--drain-delay must not be negative")
 	case o.maxConnections < 1:
 		return c, errors.New("--max-connections must be positive")
 	case !o.dev && len(o.devCredentials) > 0:
@@ -210,10 +214,13 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	serving, closeDoors := context.WithCancel(context.WithoutCancel(ctx)) // for a while longer
+	defer closeDoors()
 	var served error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		served = front.Serve(ctx, listeners, handlers)
+		served = front.Serve(serving, listeners, handlers)
+		closeDoors()
 		stop()
 	})
 	if c.URL = o.advertise; c.URL == "" {
@@ -222,7 +229,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	s, err := server.Open(ctx, c)
 	if err != nil {
 		stopped := ctx.Err() != nil // while it was sealed
-		stop()
+		closeDoors()
 		wg.Wait()
 		if stopped {
 			err = nil
@@ -244,6 +251,12 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		desk.Serve(s)
 	}
 	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listeners[0].Addr())
+	<-ctx.Done()
+	s.Leave()
+	if serving.Err() == nil {
+		time.Sleep(o.drainDelay)
+	}
+	closeDoors()
 	wg.Wait()
 	end()
 	work.Wait()

@@ -287,6 +287,10 @@ func addAccount(ctx context.Context, db *store.DB, log *audit.Log, id string, ke
 // Handler answers requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// Leave tells whoever asks /readyz, or anything else, to go elsewhere from now on; what is
+// asked is answered as before.
+func (s *Server) Leave() { s.handler.Leave() }
+
 // Metrics shows the metrics, whatever the path.
 func (s *Server) Metrics() http.Handler { return http.HandlerFunc(s.handler.Metrics) }
 

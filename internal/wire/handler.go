@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"uuid"
 
@@ -71,6 +72,7 @@ type Server struct {
 	metrics  *metricSet
 
 	strangers *front.Strangers
+	leaving   atomic.Bool
 }
 
 // NewServer makes a Server.
@@ -82,6 +84,10 @@ func NewServer(c Config) *Server {
 	s.metrics = newMetricSet(c, s.services)
 	return s
 }
+
+// Leave makes /readyz say from now on that no more should be asked here, and every answer
+// close its connection, so that whoever asks goes elsewhere. Requests are answered as before.
+func (s *Server) Leave() { s.leaving.Store(true) }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -157,6 +163,8 @@ func (s *Server) peer(w http.ResponseWriter, r *http.Request) {
 // be writable, and what other nodes have changed must be known.
 func (s *Server) ready(w http.ResponseWriter) {
 	switch {
+	case s.leaving.Load():
+		writeText(w, http.StatusServiceUnavailable, "this server is about to stop\n")
 	case s.config.Log.Err() != nil:
 		writeText(w, http.StatusServiceUnavailable, "the audit log cannot be written\n")
 	case errors.Is(s.config.DB.Err(), store.ErrDoubt):
@@ -200,6 +208,9 @@ const onlyKMS = "This is a VPC endpoint of KMS: other services are not reached t
 // serveAPI walks a request through: read, route, authenticate, run, record,
 // answer.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, through *iam.Endpoint) {
+	if s.leaving.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	x := &exchange{w: w, r: r, begin: time.Now(), requestID: uuid.New().String(), through: through}
 	var upload *front.Upload
 	var err error

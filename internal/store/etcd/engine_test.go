@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"github.com/claviger/claviger/internal/durable/disktest"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
 )
@@ -129,6 +131,43 @@ func TestQuota(t *testing.T) {
 	h, err := e.Health(t.Context())
 	if alarms := strings.Join(h.Alarms(), "; "); err != nil || !strings.Contains(alarms, "of its quota") || !strings.Contains(alarms, "NOSPACE") {
 		t.Errorf("alarms: %s, %v", alarms, err)
+	}
+}
+
+// A member whose disk is full stops. The others go on without it, and when there is space
+// again it catches up.
+func TestFullDisk(t *testing.T) {
+	disk := disktest.Mount(t, "160m") // of which etcd takes 128 MB before it has written anything
+	h := etcdtest.StartHosts(t, 3)
+	e := open(t, h.Endpoints(0)[1:], "a")
+	put(t, e, "k", "1")
+	etcdtest.Kill(h.Etcd[0])
+	if err := os.CopyFS(filepath.Join(disk, "member"), os.DirFS(filepath.Join(h.Members[0].Dir, "member"))); err != nil {
+		t.Fatal(err)
+	}
+	h.Members[0].Dir = disk
+	h.StartMember(0)
+	gone := make(chan error, 1)
+	go func() { gone <- h.Etcd[0].Wait() }()
+	begin := time.Now()
+	for n := 0; ; n++ {
+		put(t, e, fmt.Sprint("k", n%50), strings.Repeat(fmt.Sprint(n), 50_000))
+		select {
+		case <-gone:
+		default:
+			if time.Since(begin) > 2*time.Minute {
+				t.Fatal("the member does not mind that its disk is full")
+			}
+			continue
+		}
+		break
+	}
+	put(t, e, "k", "2")
+	disktest.Resize(t, disk, "1g")
+	h.StartMember(0)
+	alone := open(t, h.Endpoints(0)[:1], "b")
+	if err := alone.Reach(t.Context()); err != nil || value(t, alone, "k") != "2" {
+		t.Errorf("the member that had no space has k = %q, %v", value(t, alone, "k"), err)
 	}
 }
 

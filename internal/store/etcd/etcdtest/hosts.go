@@ -107,9 +107,15 @@ func (h *Hosts) host(i int) string { return fmt.Sprintf("%sh%d", h.id, i+1) }
 // ip runs ip.
 func (h *Hosts) ip(format string, args ...any) {
 	h.t.Helper()
+	h.run("ip "+format, args...)
+}
+
+// run runs a command that must succeed.
+func (h *Hosts) run(format string, args ...any) {
+	h.t.Helper()
 	words := strings.Fields(fmt.Sprintf(format, args...))
-	if out, err := exec.Command("ip", words...).CombinedOutput(); err != nil {
-		h.t.Fatalf("ip %s: %v\n%s", words, err, out)
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		h.t.Fatalf("%s: %v\n%s", words, err, out)
 	}
 }
 
@@ -139,11 +145,22 @@ func (h *Hosts) Mend(i int) { h.ip("link set %sd%d master %sd", h.id, i+1, h.id)
 
 // Slow lets a host say little to the others in a second, until Quicken.
 func (h *Hosts) Slow(i int) {
-	h.ip("netns exec %s tc qdisc replace dev ethd root tbf rate 256kbit burst 16kbit latency 2s", h.host(i))
+	h.run("tc -n %s qdisc replace dev ethd root tbf rate 256kbit burst 16kbit latency 2s", h.host(i))
 }
 
-// Quicken ends Slow.
-func (h *Hosts) Quicken(i int) { h.ip("netns exec %s tc qdisc del dev ethd root", h.host(i)) }
+// Quicken ends Slow and Mute.
+func (h *Hosts) Quicken(i int) { h.run("tc -n %s qdisc del dev ethd root", h.host(i)) }
+
+// Mute loses what a host says to the others, until Quicken; it still hears them.
+func (h *Hosts) Mute(i int) { h.run("tc -n %s qdisc replace dev ethd root pfifo limit 0", h.host(i)) }
+
+// Deafen loses what the others say to a host, until Undeafen; they still hear it.
+func (h *Hosts) Deafen(i int) {
+	h.run("tc qdisc replace dev %sd%d root pfifo limit 0", h.id, i+1)
+}
+
+// Undeafen ends Deafen.
+func (h *Hosts) Undeafen(i int) { h.run("tc qdisc del dev %sd%d root", h.id, i+1) }
 
 // Command is a program on a host, which does not outlive the test.
 func (h *Hosts) Command(i int, name string, args ...string) *exec.Cmd {
