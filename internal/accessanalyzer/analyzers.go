@@ -93,7 +93,7 @@ func (s *Service) CreateAnalyzer(ctx context.Context, call *iam.Call, in *analyz
 		return nil, invalid("There are analyzers of external access alone: ACCOUNT and ORGANIZATION.")
 	}
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		if err := authorize(tx, call, "CreateAnalyzer", a.arn()); err != nil {
 			return err
 		}

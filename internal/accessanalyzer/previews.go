@@ -51,7 +51,7 @@ func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *a
 		p.Keys[key] = proposal
 	}
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		a, err := named(tx, call, "CreateAccessPreview", *in.AnalyzerArn)
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func wireGroup(e *Entity) *iamapi.Group {
 func (s *Service) CreateGroup(ctx context.Context, call *Call, in *iamapi.CreateGroupRequest) (*iamapi.CreateGroupResponse, error) {
 	var out iamapi.CreateGroupResponse
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		e := newEntity(call.Account(), GroupClass, *in.GroupName, model.Value(in.Path), call.Now)
 		out.Group = wireGroup(e)
 		return s.create(tx, call, policy.MustAction("iam:CreateGroup"), e, nil, "")

@@ -67,7 +67,7 @@ func (m *Managed) addVersion(text string, call *Call, makeDefault bool) *Version
 func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.CreatePolicyRequest) (*iamapi.CreatePolicyResponse, error) {
 	var out iamapi.CreatePolicyResponse
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		m := &Managed{Account: call.Account(), Name: *in.PolicyName, Path: model.Or(in.Path, "/"), ID: newID("ANPA", 21),
 			Description: model.Value(in.Description), Created: call.Now}
 		more := &conditions{tags: setTags(in.Tags)}

@@ -67,7 +67,7 @@ func setTrust(tx *store.Tx, e *Entity, text string) error {
 func (s *Service) CreateRole(ctx context.Context, call *Call, in *iamapi.CreateRoleRequest) (*iamapi.CreateRoleResponse, error) {
 	var out iamapi.CreateRoleResponse
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		e := newEntity(call.Account(), RoleClass, *in.RoleName, model.Value(in.Path), call.Now)
 		e.Description, e.MaxSession = model.Value(in.Description), model.Or(in.MaxSessionDuration, defaultSession)
 		action, boundary := policy.MustAction("iam:CreateRole"), model.Value(in.PermissionsBoundary)

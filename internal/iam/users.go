@@ -71,7 +71,7 @@ func alreadyExists(e *Entity) error {
 func (s *Service) CreateUser(ctx context.Context, call *Call, in *iamapi.CreateUserRequest) (*iamapi.CreateUserResponse, error) {
 	var out iamapi.CreateUserResponse
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		e := newEntity(call.Account(), UserClass, *in.UserName, model.Value(in.Path), call.Now)
 		out.User = wireUser(e)
 		if err := s.create(tx, call, actCreateUser, e, in.Tags, model.Value(in.PermissionsBoundary)); err != nil {

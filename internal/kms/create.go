@@ -46,7 +46,7 @@ func (s *Service) CreateKey(ctx context.Context, call *iam.Call, in *kmsapi.Crea
 	defer done()
 	var out kmsapi.CreateKeyResponse
 	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		key := newKey(call, in)
 		if err := mayCreate(tx, call, key, in); err != nil {
 			return err

@@ -36,7 +36,7 @@ func (s *Service) CreateGrant(ctx context.Context, call *iam.Call, in *kmsapi.Cr
 	}
 	var g *Grant
 	err = call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		c := &conditions{grant: in, forService: forService(call), presented: presented}
 		if in.Constraints != nil {
 			c.encryptionContext, c.constraintType = pairsOf(in.Constraints), constraintType(in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset)

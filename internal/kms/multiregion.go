@@ -55,7 +55,7 @@ func (k *Key) adopt(other *Key) {
 func (s *Service) ReplicateKey(ctx context.Context, call *iam.Call, in *kmsapi.ReplicateKeyRequest) (*kmsapi.ReplicateKeyResponse, error) {
 	out := &kmsapi.ReplicateKeyResponse{ReplicaTags: []kmsapi.Tag{}}
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
-		tx.OnlyAdds()
+		tx.OnlyCreates()
 		c := &conditions{request: []requestKey{{policy.KeyKMSReplicaRegion, *in.ReplicaRegion}}}
 		key, err := managed(tx, call, "ReplicateKey", *in.KeyId, noAlias, c)
 		if err != nil {

@@ -185,6 +185,10 @@ func (tx *Tx) doubtful(err error) bool {
 // nor make a name mean something else: other nodes may learn of it a moment later.
 func (tx *Tx) OnlyAdds() { tx.adds = true }
 
+// OnlyCreates is OnlyAdds for what a caller makes anew, any number of them: it is refused
+// while the store has little space left, so that there is some for what takes something away.
+func (tx *Tx) OnlyCreates() { tx.adds, tx.creates = true, true }
+
 // keepFresh proves again and again that the view is current, until ctx ends, and sweeps
 // what nodes that died have left.
 func (db *DB) keepFresh(ctx context.Context, logger *slog.Logger) {

@@ -43,15 +43,16 @@ const (
 
 // Errors of engines, and of transactions over them.
 var (
-	ErrConflict = errors.New("store: a condition no longer holds")                        // nothing happened
-	ErrUnknown  = errors.New("store: outcome unknown")                                    // it may have happened
-	ErrTooLarge = errors.New("store: transaction too large")                              // nothing happened
-	ErrLocked   = errors.New("store: in use by another process")                          // at open
-	ErrFormat   = errors.New("store: made by another version of this program")            // at open
-	ErrDamaged  = errors.New("store: a record is damaged, or is not where it was")        // never served
-	ErrNotFound = errors.New("store: no such record")                                     //
-	ErrClosed   = errors.New("store: closed, or stopped after a failed write; reopen it") // nothing happened
-	ErrDoubt    = errors.New("store: this node cannot know what the others have changed") // nothing is decided
+	ErrConflict = errors.New("store: a condition no longer holds")                          // nothing happened
+	ErrUnknown  = errors.New("store: outcome unknown")                                      // it may have happened
+	ErrTooLarge = errors.New("store: transaction too large")                                // nothing happened
+	ErrLocked   = errors.New("store: in use by another process")                            // at open
+	ErrFormat   = errors.New("store: made by another version of this program")              // at open
+	ErrDamaged  = errors.New("store: a record is damaged, or is not where it was")          // never served
+	ErrNotFound = errors.New("store: no such record")                                       //
+	ErrClosed   = errors.New("store: closed, or stopped after a failed write; reopen it")   // nothing happened
+	ErrFull     = errors.New("store: its last space is kept for what takes something away") // nothing happened
+	ErrDoubt    = errors.New("store: this node cannot know what the others have changed")   // nothing is decided
 )
 
 // An Engine is an ordered, revisioned key space. Values arrive sealed. All
@@ -103,6 +104,8 @@ type Shared interface {
 	NewLease() time.Duration
 	// MaxOps is how many conditions, and how many operations, one Txn may have.
 	MaxOps() int
+	// Full reports whether there is so little space left that nothing should be created.
+	Full() bool
 	// Lead waits until this node leads all others, and returns a context that ends when it
 	// does not any more, or when cancel is called.
 	Lead(ctx context.Context) (leading context.Context, cancel context.CancelFunc, err error)

@@ -265,6 +265,34 @@ func TestNeverItsTurn(t *testing.T) {
 	})
 }
 
+// The last space of a store is for what takes something away.
+func TestLastSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newSimNode(newSimCluster(rand.New(rand.NewPCG(1, 1))))
+		n.full = true
+		db, err := Open(t.Context(), n, simSeal{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer time.Sleep(time.Minute)
+		defer db.Close()
+		for _, creates := range []bool{true, false} {
+			var want error
+			if creates {
+				want = ErrFull
+			}
+			if err := db.Update(t.Context(), func(tx *Tx) error {
+				if creates {
+					tx.OnlyCreates()
+				}
+				return Put(tx, registerKind, "a", &register{1})
+			}); !errors.Is(err, want) {
+				t.Errorf("creates %v: %v, want %v", creates, err, want)
+			}
+		}
+	})
+}
+
 // A fence that was swept while its owner waited is put up again.
 func TestSweptFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

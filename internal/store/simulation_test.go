@@ -97,6 +97,7 @@ func (c *simCluster) head() Rev {
 type simNode struct {
 	c     *simCluster
 	reach func(context.Context) error // nil: the right one
+	full  bool
 	stop  chan struct{}
 
 	mu       sync.Mutex // guards the rest
@@ -300,4 +301,5 @@ func (n *simNode) Size() int64                  { return 0 }
 func (n *simNode) Node() string                 { return "node" }
 func (n *simNode) NewLease() time.Duration      { return n.c.lease }
 func (n *simNode) MaxOps() int                  { return 128 }
+func (n *simNode) Full() bool                   { return n.full }
 func (n *simNode) Close() error                 { close(n.stop); return nil }

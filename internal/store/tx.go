@@ -30,6 +30,7 @@ type Tx struct {
 	fenced    bool // it has met a fence
 	listed    bool // it has read what its commit does not depend on
 	adds      bool // it takes nothing away
+	creates   bool // it can wait until there is more space
 
 	writable bool
 	alone    bool              // holds the gate already
@@ -151,6 +152,9 @@ func (u *update) try(ctx context.Context, n int, alone bool) (again bool, err er
 		return err == nil, err
 	case err != nil:
 		return false, err
+	}
+	if tx.creates && u.db.shared != nil && u.db.shared.Full() {
+		return false, ErrFull
 	}
 	if fenced, err := u.fenceIn(ctx, tx); fenced || err != nil {
 		return err == nil, err

@@ -132,6 +132,9 @@ func TestQuota(t *testing.T) {
 	if alarms := strings.Join(h.Alarms(), "; "); err != nil || !strings.Contains(alarms, "of its quota") || !strings.Contains(alarms, "NOSPACE") {
 		t.Errorf("alarms: %s, %v", alarms, err)
 	}
+	if e.measure(h.Members); !e.Full() {
+		t.Error("the last space is not kept")
+	}
 }
 
 // A member whose disk is full stops. The others go on without it, and when there is space

@@ -80,6 +80,7 @@ type Engine struct {
 	cluster uint64 // its id
 	maxOps  int
 	size    atomic.Int64
+	full    atomic.Bool
 	failed  atomic.Pointer[error] // why the engine has stopped for good
 
 	ctx  context.Context // ends with Close
@@ -137,6 +138,7 @@ func (e *Engine) begin(ctx context.Context) error {
 		return err
 	}
 	e.learnLimits(ctx)
+	e.measure(e.members(ctx))
 	e.wg.Go(e.tend)
 	return nil
 }
@@ -161,7 +163,6 @@ func (e *Engine) look(ctx context.Context) error {
 			return fmt.Errorf("etcd: %s belongs to another cluster than the endpoints before it", endpoint)
 		}
 		e.cluster = answer.Header.ClusterId
-		e.size.Store(answer.DbSize)
 		answers++
 	}
 	if answers == 0 {
@@ -253,6 +254,9 @@ func (e *Engine) fail(format string, args ...any) error {
 
 // Size is how much space the cluster takes on one member, as far as is known, in bytes.
 func (e *Engine) Size() int64 { return e.size.Load() }
+
+// Full reports whether a member has used up nearly all of its quota, as far as is known.
+func (e *Engine) Full() bool { return e.full.Load() }
 
 // Close ends the watch, gives up the node's name and closes the connections.
 // Once more does no harm.

@@ -14,6 +14,8 @@ const (
 	healthEvery = 10 * time.Second
 	// nearlyFull is the part of its quota from which on a member that fills is an alarm.
 	nearlyFull = 0.7
+	// full is the part from which on the rest is kept for what takes something away.
+	full = 0.95
 )
 
 // A Member is what a member of the cluster says of itself.
@@ -61,6 +63,8 @@ func (h Health) Alarms() (out []string) {
 		case m.Error != "":
 			out = append(out, fmt.Sprintf("etcd member %s does not answer: %s", m.Endpoint, m.Error))
 			continue
+		case m.Full() >= full:
+			out = append(out, fmt.Sprintf("etcd member %s has used %.0f%% of its quota: nothing can be created any more, and soon nothing changed; compact and defragment it, or raise --quota-backend-bytes", m.Endpoint, 100*m.Full()))
 		case m.Full() >= nearlyFull:
 			out = append(out, fmt.Sprintf("etcd member %s has used %.0f%% of its quota: compact and defragment it, or raise --quota-backend-bytes, before nothing can be changed any more", m.Endpoint, 100*m.Full()))
 		}
@@ -131,12 +135,19 @@ func (e *Engine) tend() {
 			}
 		}
 		told = now
-		var bytes int64
-		for _, m := range h.Members {
-			bytes = max(bytes, m.Bytes)
-		}
-		if bytes > 0 {
-			e.size.Store(bytes)
-		}
+		e.measure(h.Members)
+	}
+}
+
+// measure takes up how much space the members use.
+func (e *Engine) measure(members []Member) {
+	var bytes int64
+	var used float64
+	for _, m := range members {
+		bytes, used = max(bytes, m.Bytes), max(used, m.Full())
+	}
+	if bytes > 0 { // somebody answers
+		e.size.Store(bytes)
+		e.full.Store(used >= full)
 	}
 }
