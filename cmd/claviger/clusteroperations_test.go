@@ -195,6 +195,17 @@ func TestClusterRestore(t *testing.T) {
 	if _, err := k.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: key.KeyMetadata.KeyId}); err != nil {
 		t.Fatal(err)
 	}
+	policy := func(p *process, sid string) {
+		t.Helper()
+		k, _ := p.clients()
+		text := `{"Version":"2012-10-17","Statement":[{"Sid":"` + sid + `","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"}]}`
+		if _, err := k.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyMetadata.KeyId, Policy: &text}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, sid := range []string{"First", "Second", "Third", "Last"} { // within a second
+		policy([]*process{one, two}[i%2], sid)
+	}
 	o.stop(one)
 	o.stop(two)
 
@@ -220,6 +231,13 @@ func TestClusterRestore(t *testing.T) {
 	found, err := again.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: key.KeyMetadata.KeyId})
 	if err != nil || found.KeyMetadata.Enabled {
 		t.Errorf("the key is enabled again: %v", err)
+	}
+	put, err := again.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: key.KeyMetadata.KeyId})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(*put.Policy, `"Last"`) {
+		t.Errorf("the key policy is not the last one: %s", *put.Policy)
 	}
 }
 

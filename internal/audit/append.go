@@ -55,6 +55,14 @@ func (x *Extra) write(w *line) {
 	if x.Committed != nil {
 		w.truth("committed", *x.Committed)
 	}
+	if x.Commit != nil {
+		w.name("commit")
+		w.object(func() {
+			w.text("epoch", x.Commit.Epoch)
+			w.name("revision")
+			w.b = strconv.AppendInt(w.b, x.Commit.Revision, 10)
+		})
+	}
 	w.optional("checkpoint", x.Checkpoint)
 	if len(x.Decisions) > 0 {
 		x.writeDecisions(w)

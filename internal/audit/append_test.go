@@ -17,7 +17,7 @@ func TestAppendIsMarshal(t *testing.T) {
 		RequestParameters: jsontext.Value(`{"a":1}`), ResponseElements: jsontext.Value(`null`), RequestID: "r", EventID: "e", ReadOnly: true, VPCEndpointID: "vpce-1", ManagementEvent: true,
 		Resources: []Resource{{"1", "T", "A"}, {"", "T", "B"}}, EventType: "AwsApiCall", RecipientAccountID: "1", EventCategory: "Management",
 		UserIdentity: &Identity{Type: "IAMUser", PrincipalID: "p", ARN: "a", AccountID: "1", AccessKeyID: "k", UserName: "n", InvokedBy: "s"},
-		Claviger: Extra{Sequence: 7, Previous: "p", Phase: Outcome, Committed: &yes, Checkpoint: "c\n",
+		Claviger: Extra{Sequence: 7, Previous: "p", Phase: Outcome, Committed: &yes, Commit: &Commit{Epoch: "e", Revision: 12}, Checkpoint: "c\n",
 			Decisions: []Decision{{Action: "a", Resource: "r", Outcome: "o", Layer: "l", By: "b", Via: "v", Missing: "m"}, {Action: "a"}}, Plain: true,
 			Around: &Around{Via: []string{"s3.amazonaws.com"}, SourceIP: "::1", UserAgent: "u", Referer: "f", SourceArn: "sa", SourceAccount: "1", VPC: "vpc-1", VPCEAccount: "2",
 				MFA: time.Date(2026, 11, 1, 2, 3, 4, 0, time.UTC), Provider: "p", Tags: map[string]string{"b": "1", "a": "2"}, Limited: true, Policies: []string{"{}"}, PolicyARNs: []string{"a"}}},

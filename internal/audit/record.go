@@ -91,11 +91,28 @@ type Extra struct {
 	Previous  string `json:"previous"`
 	Phase     Phase  `json:"phase,omitzero"`
 	Committed *bool  `json:"committed,omitzero"` // of an outcome: whether the change took effect; absent when it cannot be known
+	// Commit is where an outcome is among the changes of all nodes; nil if the store is not
+	// shared, or if that is not known.
+	Commit *Commit `json:"commit,omitzero"`
 	// Checkpoint is the signed end of the log before this line (C2SP tlog-checkpoint).
 	Checkpoint string     `json:"checkpoint,omitzero"`
 	Decisions  []Decision `json:"decisions,omitzero"`
 	Plain      bool       `json:"plain,omitzero"`  // the request came without TLS
 	Around     *Around    `json:"around,omitzero"` // nil if there is nothing else that policies can ask
+}
+
+// A Commit is the place of a change in the order of a store's changes.
+type Commit struct {
+	Epoch    string `json:"epoch"`    // of the store: revisions of another one say nothing
+	Revision int64  `json:"revision"` // grows from change to change; some that do not conflict share one
+}
+
+// Before reports whether a change came before another one, if that can be told.
+func (c *Commit) Before(other *Commit) (before, known bool) {
+	if c == nil || other == nil || c.Epoch != other.Epoch {
+		return false, false
+	}
+	return c.Revision < other.Revision, true
 }
 
 // An Around is what policies can ask about a request that no other member tells.

@@ -32,7 +32,9 @@ func (c *Call) begin() { c.Entry.Resources, c.Entry.Claviger.Decisions = nil, ni
 // the log reached, so that a log cut short is noticed, and a mark by which the
 // outcome can be settled after a crash. The caller ends the entry.
 func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx) error) error {
+	var last *store.Tx
 	err := db.Update(ctx, func(tx *store.Tx) error {
+		last = tx
 		if err := fn(tx); err != nil || !tx.Changed() {
 			return err
 		}
@@ -46,6 +48,9 @@ func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx
 	if e.Intended() && !errors.Is(err, store.ErrUnknown) {
 		committed := err == nil
 		e.Claviger.Committed = &committed
+		if committed && db.Node() != "" {
+			e.Claviger.Commit = &audit.Commit{Epoch: db.Epoch(), Revision: int64(last.Revision())}
+		}
 	}
 	return err
 }

@@ -301,8 +301,8 @@ type nodeRecord struct {
 	node string
 }
 
-// since are the changes that the audit logs tell of and the store does not have, by the time
-// at which they were asked for. Of a shared store every node has a log, and all are needed.
+// since are the changes that the audit logs tell of and the store does not have, in the order
+// in which they took effect. Of a shared store every node has a log, and all are needed.
 func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []nodeRecord, err error) {
 	logs := []NodeLog{{o.Node(), c.logDir()}}
 	for _, l := range c.NodeLogs {
@@ -360,11 +360,16 @@ func known(ctx context.Context, db *store.DB, node string) (anchor audit.Head, m
 	return anchor, marks, err
 }
 
-// merged puts the records of two logs in one order: of both as they are, between them by time.
+// merged puts the records of two logs in one order: of both as they are, between them by
+// their places in the store and, where these are not known, by time.
 func merged(a, b []nodeRecord) (out []nodeRecord) {
 	for len(a) > 0 && len(b) > 0 {
 		next := &a
-		if b[0].EventTime.Before(a[0].EventTime) {
+		before, known := b[0].Claviger.Commit.Before(a[0].Claviger.Commit)
+		if !known {
+			before = b[0].EventTime.Before(a[0].EventTime)
+		}
+		if before {
 			next = &b
 		}
 		out = append(out, (*next)[0])

@@ -18,6 +18,7 @@ import (
 type DB struct {
 	engine     Engine
 	deployment string
+	epoch      string
 	key        material.Secret // the store key
 	aead       *material.AEAD
 	opening    Opening
@@ -86,6 +87,7 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	default:
 		err = h.genuine(db.aead)
 	}
+	db.epoch = h.Epoch
 	if err == nil && e.Size() <= verifyAtOpen {
 		err = e.Verify(ctx)
 	}
@@ -209,6 +211,10 @@ const maxBatch = MaxTxnOps / 8
 
 // Opening says how the store was opened.
 func (db *DB) Opening() Opening { return db.opening }
+
+// Epoch tells this store from those that it was restored or copied from: each begins another
+// order of revisions.
+func (db *DB) Epoch() string { return db.epoch }
 
 // Head is the revision of the last commit.
 func (db *DB) Head() Rev { return Rev(db.head.Load()) }

@@ -32,6 +32,7 @@ type Tx struct {
 	adds      bool // it takes nothing away
 	creates   bool // it can wait until there is more space
 
+	rev      Rev // at which it was committed
 	writable bool
 	alone    bool              // holds the gate already
 	read     map[string]Rev    // what the commit depends on
@@ -262,8 +263,8 @@ func (tx *Tx) commit(fence *fenceAround) error {
 		t.Do = append(t.Do, Item{Key: k})
 	}
 	fence.within(&t)
-	_, err := tx.db.engine.Commit(tx.ctx, t)
-	if err != nil {
+	var err error
+	if tx.rev, err = tx.db.engine.Commit(tx.ctx, t); err != nil {
 		tx.db.settle(settled...) // not removed; another transaction will
 		return err
 	}
@@ -432,6 +433,9 @@ func Collect[T any](tx *Tx, k Kind[T], prefix, after string, n int, keep func(*T
 		}
 	}
 }
+
+// Revision is at which the transaction was committed, once it was; 0 if it changed nothing.
+func (tx *Tx) Revision() Rev { return tx.rev }
 
 // Changed reports whether the transaction has written anything.
 func (tx *Tx) Changed() bool { return len(tx.write) > 0 }
