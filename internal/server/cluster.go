@@ -150,15 +150,18 @@ func (s *Server) Nodes(ctx context.Context) (names []string, err error) {
 
 // Lookup has another node look up events.
 func (s *Server) Lookup(ctx context.Context, name string, question []byte) ([]byte, error) {
-	known, err := members(ctx, s.DB)
+	var url string
+	err := s.DB.View(ctx, func(tx *store.Tx) error {
+		m, err := store.Get(tx, memberKind, memberPrefix+name)
+		if err == nil {
+			url = m.URL
+		}
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("server: the node %s: %w", name, err)
 	}
-	i := slices.IndexFunc(known, func(m member) bool { return m.Name == name })
-	if i < 0 {
-		return nil, fmt.Errorf("server: there is no node %s", name)
-	}
-	return s.asker.Ask(ctx, name, known[i].URL, question)
+	return s.asker.Ask(ctx, name, url, question)
 }
 
 // SetLease makes all nodes agree on another lease. It takes some leases.

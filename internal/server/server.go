@@ -153,7 +153,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		s.asker = peer.New(db)
 		others = s
 	}
-	events := trail.New(db, log, others)
+	events := trail.New(db, log, others, c.logger())
 	var desk *peer.Desk
 	if s.asker != nil {
 		desk = peer.NewDesk(db, events.Answer)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json/v2"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"github.com/claviger/claviger/internal/model/trailapi"
@@ -83,7 +82,7 @@ func (s *Service) everywhere(ctx context.Context, q *query, at cursor) (map[stri
 		wg.Go(func() {
 			l, err := s.there(ctx, node, question{*q, at.Logs[node]})
 			if err != nil {
-				slog.Warn("events of a node are left out of a page", "err", err)
+				s.logger.Warn("events of a node are left out of a page", "err", err)
 				l.End = at.Logs[node]
 				l.End.Missed++
 				l.End.Done = l.End.Missed >= maxMissed // otherwise a page would follow for ever

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json/v2"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -45,6 +46,7 @@ type Service struct {
 	db     *store.DB
 	log    *audit.Log
 	others Others
+	logger *slog.Logger
 }
 
 // Others are the other nodes, each of which has an audit log of its own.
@@ -56,8 +58,10 @@ type Others interface {
 }
 
 // New makes the API over the log; db has the identities and policies of those who ask.
-// others may be nil: there are none.
-func New(db *store.DB, log *audit.Log, others Others) *Service { return &Service{db, log, others} }
+// others may be nil: there are none. logger is told of those that do not answer.
+func New(db *store.DB, log *audit.Log, others Others, logger *slog.Logger) *Service {
+	return &Service{db, log, others, logger}
+}
 
 // A Request is LookupEvents' input. The service has faults of its own for what breaks
 // the model's constraints.

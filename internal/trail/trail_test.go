@@ -56,7 +56,7 @@ func newWorld(t testing.TB, dir string) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{Service: New(db, log, nil), t: t, now: time.Now().UTC().Truncate(time.Second)}
+	w := &world{Service: New(db, log, nil, nil), t: t, now: time.Now().UTC().Truncate(time.Second)}
 	err = db.Update(t.Context(), func(tx *store.Tx) error {
 		if err := iam.AddAccount(tx, iam.Account{ID: account, Created: w.now}); err != nil {
 			return err
