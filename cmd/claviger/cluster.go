@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -88,7 +89,7 @@ func clusterLease(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		return err
 	}
 	if *to < 0 {
-		return fmt.Errorf("cluster lease needs --to DURATION")
+		return errors.New("cluster lease needs --to DURATION")
 	}
 	return d.operator(ctx, stderr, func(o operate.Operator) error {
 		if err := o.SetLease(ctx, *to); err != nil {
@@ -107,6 +108,9 @@ func clusterForget(ctx context.Context, args []string, stdout, stderr io.Writer)
 	node := f.String("node", "", "its name")
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	if *node == "" {
+		return errors.New("cluster forget needs --node NAME")
 	}
 	return d.operator(ctx, stderr, func(o operate.Operator) error {
 		if err := o.ForgetNode(ctx, *node); err != nil {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -103,7 +104,7 @@ func refusedAs(err error, code string) bool {
 type revoker struct {
 	c       *testCluster
 	n       int
-	key     string
+	key     atomic.Pointer[string]
 	alice   string
 	roots   [hosts]*kms.Client
 	alices  [hosts]*kms.Client
@@ -157,6 +158,23 @@ func every(d time.Duration, fn func()) (stop func()) {
 	}
 }
 
+// unsent reports whether an error means that nobody was asked.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// renew takes another key: a grant for which no answer came may be made at any time still.
+func (r *revoker) renew(ctx context.Context, rng *rand.Rand) bool {
+	return r.some(ctx, rng, func(node int) bool {
+		out, err := r.roots[node].CreateKey(ctx, &kms.CreateKeyInput{})
+		if err == nil {
+			r.key.Store(out.KeyMetadata.KeyId)
+		}
+		return err == nil
+	})
+}
+
 // some calls fn with one node after another until it says that it has an answer.
 func (r *revoker) some(ctx context.Context, rng *rand.Rand, fn func(node int) bool) bool {
 	for ctx.Err() == nil {
@@ -172,7 +190,7 @@ func (r *revoker) some(ctx context.Context, rng *rand.Rand, fn func(node int) bo
 func (r *revoker) use(ctx context.Context, node int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := r.alices[node].Encrypt(ctx, &kms.EncryptInput{KeyId: &r.key, Plaintext: []byte("x")})
+	_, err := r.alices[node].Encrypt(ctx, &kms.EncryptInput{KeyId: r.key.Load(), Plaintext: []byte("x")})
 	return err
 }
 
@@ -182,12 +200,16 @@ func (r *revoker) run(ctx context.Context, enough func() bool) {
 	for round := 0; !enough(); round++ {
 		var grant string
 		if !r.some(ctx, rng, func(node int) bool {
-			out, err := r.roots[node].CreateGrant(ctx, &kms.CreateGrantInput{KeyId: &r.key, GranteePrincipal: &r.alice,
+			out, err := r.roots[node].CreateGrant(ctx, &kms.CreateGrantInput{KeyId: r.key.Load(), GranteePrincipal: &r.alice,
 				Operations: []types.GrantOperation{"Encrypt"}, Name: aws.String(fmt.Sprintf("grant-%d-%d", r.n, round))})
-			if err == nil {
-				grant = *out.GrantId
+			if err != nil {
+				if !unsent(err) {
+					r.renew(ctx, rng)
+				}
+				return false
 			}
-			return err == nil
+			grant = *out.GrantId
+			return true
 		}) {
 			return
 		}
@@ -202,7 +224,7 @@ func (r *revoker) run(ctx context.Context, enough func() bool) {
 		}
 		if !r.some(ctx, rng, func(node int) bool {
 			begin := time.Now()
-			_, err := r.roots[node].RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: &r.key, GrantId: &grant})
+			_, err := r.roots[node].RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: r.key.Load(), GrantId: &grant})
 			if err == nil {
 				r.tally.mu.Lock()
 				r.tally.took = append(r.tally.took, time.Since(begin))
@@ -270,11 +292,9 @@ func TestClusterRevocations(t *testing.T) {
 		for i := range hosts {
 			r.roots[i], r.alices[i] = c.node(i, root.id, root.secret), c.node(i, secret.id, secret.secret)
 		}
-		out, err := r.roots[0].CreateKey(ctx, &kms.CreateKeyInput{})
-		if err != nil {
-			t.Fatal(err)
+		if !r.renew(ctx, rand.New(rand.NewPCG(uint64(n), 5))) {
+			t.Fatal(ctx.Err())
 		}
-		r.key = *out.KeyMetadata.KeyId
 		revokers = append(revokers, r)
 	}
 	begin := time.Now()
@@ -330,7 +350,7 @@ func (c *testCluster) settled(ctx context.Context, revokers []*revoker) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		for _, r := range revokers {
-			out, err := r.roots[i].ListGrants(ctx, &kms.ListGrantsInput{KeyId: &r.key})
+			out, err := r.roots[i].ListGrants(ctx, &kms.ListGrantsInput{KeyId: r.key.Load()})
 			if err != nil {
 				c.t.Error(err)
 			} else if len(out.Grants) > 0 {

@@ -48,7 +48,7 @@ func startCluster(t *testing.T, binary string, args ...string) *testCluster {
 	return c
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(from)
 	if err == nil {
@@ -83,7 +83,7 @@ func (c *testCluster) startNode(i int) {
 
 // startProcess starts a server, which keeps its credentials in dir, and waits until it is
 // ready.
-func startProcess(t *testing.T, cmd *exec.Cmd, dir string) *process {
+func startProcess(t testing.TB, cmd *exec.Cmd, dir string) *process {
 	t.Helper()
 	p, err := tryProcess(t, cmd, dir)
 	if err != nil {
@@ -92,7 +92,7 @@ func startProcess(t *testing.T, cmd *exec.Cmd, dir string) *process {
 	return p
 }
 
-func tryProcess(t *testing.T, cmd *exec.Cmd, dir string) (*process, error) {
+func tryProcess(t testing.TB, cmd *exec.Cmd, dir string) (*process, error) {
 	t.Helper()
 	p := &process{cmd: cmd}
 	stderr, err := p.cmd.StderrPipe()

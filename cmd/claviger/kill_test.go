@@ -38,14 +38,14 @@ func start(t *testing.T, binary, dir string) *process {
 }
 
 // client gives the process an HTTP client of its own.
-func (p *process) client(t *testing.T) {
+func (p *process) client(t testing.TB) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
 	p.http = &http.Client{Transport: transport}
 }
 
 // rootCredentials reads the root user's access key of a data directory.
-func rootCredentials(t *testing.T, dir string) (id, secret string) {
+func rootCredentials(t testing.TB, dir string) (id, secret string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "root-credentials"))
 	if err != nil {
@@ -56,7 +56,7 @@ func rootCredentials(t *testing.T, dir string) (id, secret string) {
 }
 
 // build builds the program.
-func build(t *testing.T) string {
+func build(t testing.TB) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "claviger")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {

@@ -73,6 +73,7 @@ func (a *attempt) is(group []*pending) bool { return a != nil && a.group[0] == g
 
 // A pending transaction waits for its turn; rev, err and done are written under commitMu.
 type pending struct {
+	ctx  context.Context // of whoever asked for it
 	txn  store.Txn
 	rev  store.Rev
 	err  error
@@ -141,8 +142,11 @@ func nonce() []byte {
 
 // Commit queues t. Whoever gets commitMu commits what is queued by then: while one group is
 // under way, the next one gathers, and a lone writer never waits.
-func (e *Engine) Commit(_ context.Context, txn store.Txn) (store.Rev, error) {
-	t, p := e.turns, &pending{txn: txn}
+//
+// When ctx ends before the transaction was sent, it is not; after that it is found out what
+// became of it.
+func (e *Engine) Commit(ctx context.Context, txn store.Txn) (store.Rev, error) {
+	t, p := e.turns, &pending{ctx: ctx, txn: txn}
 	if len(txn.Do) > store.MaxTxnOps || len(txn.If) > store.MaxTxnOps || bytesOf(txn) > store.MaxTxnBytes {
 		p.err, p.done = store.ErrTooLarge, true
 	} else {
@@ -161,9 +165,9 @@ func (e *Engine) Commit(_ context.Context, txn store.Txn) (store.Rev, error) {
 	if p.err != nil {
 		return 0, p.err
 	}
-	ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
+	waiting, cancel := context.WithTimeout(e.ctx, callTimeout)
 	defer cancel()
-	if err := e.view.wait(ctx, p.rev); err != nil {
+	if err := e.view.wait(waiting, p.rev); err != nil {
 		return 0, fmt.Errorf("%w: %w", store.ErrUnknown, err) // it is there, and this node does not see it
 	}
 	return p.rev, nil
@@ -185,13 +189,25 @@ func (t *turns) flush() {
 	var err error
 	for len(queue) > 0 {
 		n := together(queue)
-		if err != nil { // the cluster cannot be reached: nobody waits for it one after another
+		if abandoned(queue[:1]) {
+			n = 1
+			finish(queue[:n], 0, errAbandoned)
+		} else if err != nil { // the cluster cannot be reached: nobody waits for it one after another
 			finish(queue[:n], 0, err)
 		} else {
 			err = t.commit(queue[:n])
 		}
 		queue = queue[n:]
 	}
+}
+
+// errAbandoned reports that whoever asked for a transaction was gone before it was sent: it
+// must not take effect long after they have asked for something else.
+var errAbandoned = fmt.Errorf("etcd: not committed: %w", context.Canceled)
+
+// abandoned reports whether nobody waits for any of a group.
+func abandoned(group []*pending) bool {
+	return !slices.ContainsFunc(group, func(p *pending) bool { return p.ctx.Err() == nil })
 }
 
 func finish(group []*pending, rev store.Rev, err error) {
@@ -201,11 +217,14 @@ func finish(group []*pending, rev store.Rev, err error) {
 }
 
 // together is how many transactions, from the first on, may be committed as one: none of
-// them asks for what one before it changes.
+// them asks for what one before it changes, and somebody waits for each.
 func together(queue []*pending) int {
 	written := map[string]bool{}
 	conditions, size := map[string]bool{}, 0
 	for n, p := range queue {
+		if n > 0 && p.ctx.Err() != nil {
+			return n
+		}
 		for _, i := range p.txn.If {
 			if written[i.Key] {
 				return n
@@ -239,7 +258,7 @@ func (t *turns) commit(group []*pending) error {
 	}
 	finish(group, rev, err)
 	switch {
-	case err == nil, refused:
+	case err == nil, refused, errors.Is(err, errAbandoned):
 		return nil
 	case errors.Is(err, store.ErrUnknown):
 		return errSilent // they were not even sent
@@ -259,6 +278,9 @@ func (t *turns) try(group []*pending) (rev store.Rev, err error) {
 		if settled.is(group) {
 			rev = settled.rev
 			return nil
+		}
+		if abandoned(group) {
+			return errAbandoned
 		}
 		overtaken := false
 		rev, overtaken, err = t.send(ctx, group, exact)

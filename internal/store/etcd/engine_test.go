@@ -283,6 +283,33 @@ func TestOperationsAtOnce(t *testing.T) {
 	put(t, e, "k", "1")
 }
 
+// What nobody waits for any more is not committed, and holds nobody up.
+func TestAbandoned(t *testing.T) {
+	e := open(t, etcdtest.Start(t, 1).Endpoints(), "a")
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	e.turns.commitMu.Lock() // until all are in the queue
+	var wg sync.WaitGroup
+	for i, ctx := range []context.Context{t.Context(), gone, t.Context()} {
+		wg.Go(func() {
+			_, err := e.Commit(ctx, store.Txn{Do: []store.Item{{Key: fmt.Sprint(i), Val: []byte("x")}}})
+			if want := ctx.Err(); !errors.Is(err, want) || errors.Is(err, store.ErrUnknown) {
+				t.Errorf("Commit %d = %v, want %v", i, err, want)
+			}
+		})
+	}
+	for queued := 0; queued < 3; time.Sleep(time.Millisecond) {
+		e.turns.queueMu.Lock()
+		queued = len(e.turns.queue)
+		e.turns.queueMu.Unlock()
+	}
+	e.turns.commitMu.Unlock()
+	wg.Wait()
+	if got := value(t, e, "0") + value(t, e, "1") + value(t, e, "2"); got != "xx" {
+		t.Errorf("there is %q, want what two have written", got)
+	}
+}
+
 // Whatever happens to the members, of every commit it is known in the end whether it took
 // effect: a counter has as many as were acknowledged.
 func TestLostAnswers(t *testing.T) {

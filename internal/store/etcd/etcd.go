@@ -298,7 +298,7 @@ func (e *Engine) patiently(ctx context.Context, fn func(context.Context) error) 
 
 // final are errors that asking again does not mend.
 func final(err error) bool {
-	for _, f := range []error{errTaken, store.ErrDamaged, store.ErrClosed, store.ErrConflict, store.ErrTooLarge, rpctypes.ErrCompacted, rpctypes.ErrFutureRev,
+	for _, f := range []error{errTaken, errAbandoned, store.ErrDamaged, store.ErrClosed, store.ErrConflict, store.ErrTooLarge, rpctypes.ErrCompacted, rpctypes.ErrFutureRev,
 		rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrTooManyOps, rpctypes.ErrRequestTooLarge, rpctypes.ErrNoSpace} {
 		if errors.Is(err, f) {
 			return true

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json/v2"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/claviger/claviger/internal/sigv4"
+	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
+)
+
+// BenchmarkNodes is an Encrypt over HTTP of one node, and of three, that all have core 0
+// together. Three cores are as good as one if three nodes on one core answer as much as one
+// node does. Whoever asks, and etcd, should have another one:
+//
+//	taskset -c 1 go test ./cmd/claviger -run '^$' -bench Nodes -benchtime 3s
+func BenchmarkNodes(b *testing.B) {
+	cluster := etcdtest.Start(b, 1)
+	program, first := build(b), b.TempDir()
+	var nodes []*process
+	start := func(dir string) {
+		cmd := exec.Command("taskset", "-c", "0", program, "serve", "--data", dir, "--store", "etcd://"+strings.TrimPrefix(cluster.Endpoints()[0], "http://"),
+			"--node-name", fmt.Sprintf("n%d", len(nodes)+1), "--listen", "127.0.0.1:0", "--request-quotas", "off")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		nodes = append(nodes, startProcess(b, cmd, dir))
+		b.Cleanup(func() { etcdtest.Kill(cmd) })
+	}
+	start(first)
+	var key struct{ KeyMetadata struct{ KeyId string } }
+	created, err := nodes[0].request("CreateKey", "{}", time.Now())
+	if err == nil {
+		created.Body = io.NopCloser(strings.NewReader("{}"))
+		var answer *http.Response
+		if answer, err = nodes[0].http.Do(created); err == nil {
+			err = json.UnmarshalRead(answer.Body, &key)
+			answer.Body.Close()
+		}
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := `{"KeyId":"` + key.KeyMetadata.KeyId + `","Plaintext":"` + strings.Repeat("A", 44) + `"}`
+	b.Run("one", func(b *testing.B) { ask(b, nodes, body) })
+	for _, name := range []string{"two", "three"} {
+		dir := filepath.Join(b.TempDir(), name)
+		if err := exec.Command("mkdir", "-m", "700", dir).Run(); err != nil {
+			b.Fatal(err)
+		}
+		copyFile(b, filepath.Join(first, "root.key"), filepath.Join(dir, "root.key"))
+		copyFile(b, filepath.Join(first, "root-credentials"), filepath.Join(dir, "root-credentials"))
+		start(dir)
+	}
+	b.Run("three", func(b *testing.B) { ask(b, nodes, body) })
+}
+
+// request is a signed request of a node.
+func (p *process) request(operation, body string, at time.Time) (*http.Request, error) {
+	r, err := http.NewRequest(http.MethodPost, p.url+"/", nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", "TrentService."+operation)
+	r.ContentLength = int64(len(body))
+	sigv4.Sign(r, []byte(body), p.id, p.secret, "", "us-east-1", "kms", at)
+	return r, nil
+}
+
+// ask asks nodes in turn, over 16 connections.
+func ask(b *testing.B, nodes []*process, body string) {
+	const connections, signatures = 16, 50
+	var signed []*http.Request
+	for i := range signatures * len(nodes) {
+		r, err := nodes[i%len(nodes)].request("Encrypt", body, time.Now().Add(-time.Duration(i)*time.Second/3))
+		if err != nil {
+			b.Fatal(err)
+		}
+		signed = append(signed, r)
+	}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for c := range connections {
+		wg.Go(func() {
+			for i := c; left.Add(-1) >= 0; i++ {
+				r := *signed[i%len(signed)]
+				r.Body = io.NopCloser(bytes.NewReader([]byte(body)))
+				answer, err := nodes[i%len(nodes)].http.Do(&r)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				_, err = io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+				if err != nil || answer.StatusCode != http.StatusOK {
+					b.Errorf("%s, %v", answer.Status, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+}
