@@ -22,8 +22,8 @@ import (
 
 var testUpgradeFrom = flag.String("upgrade-from", "", "the program that TestRollingUpgrade replaces, and goes back to; empty: the present one")
 
-// A balancer sends requests to the nodes of which it knows that they are ready. It asks them
-// a few times a second, and does not send anything twice.
+// A balancer sends requests to the nodes of which it knows that they are ready; when none is,
+// they wait. It asks the nodes a few times a second, and does not send anything twice.
 type balancer struct {
 	c     *testCluster
 	ready [hosts]atomic.Bool
@@ -60,13 +60,14 @@ func (b *balancer) await(t *testing.T, i int) {
 }
 
 func (b *balancer) rewrite(r *httputil.ProxyRequest) {
-	for range hosts {
-		if i := int(b.next.Add(1) % hosts); b.ready[i].Load() {
-			target, _ := url.Parse(b.c.url(i)) // it is one
-			r.SetURL(target)
-			break
+	i := int(b.next.Add(1) % hosts)
+	for n := 1; !b.ready[i].Load() && r.In.Context().Err() == nil; n++ {
+		if i = (i + 1) % hosts; n%hosts == 0 {
+			time.Sleep(10 * time.Millisecond)
 		}
 	}
+	target, _ := url.Parse(b.c.url(i)) // it is one
+	r.SetURL(target)
 	r.Out.Host = r.In.Host // which is signed
 }
 
@@ -78,7 +79,7 @@ func TestRollingUpgrade(t *testing.T) {
 	if *testUpgradeFrom != "" {
 		from = *testUpgradeFrom
 	}
-	c := startCluster(t, from, "--drain-delay", "1s")
+	c := startCluster(t, from, "--drain-delay", "3s")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	b := &balancer{c: c}
@@ -135,6 +136,7 @@ func useOnce(ctx context.Context, client *kms.Client, name string) error {
 	}
 	id := key.KeyMetadata.KeyId
 	for range 50 {
+		time.Sleep(10 * time.Millisecond) // the nodes have two cores, or fewer
 		sealed, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte(name)})
 		if err != nil {
 			return err
