@@ -37,8 +37,9 @@ cluster-test:
 	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestClusterRevocations -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 300
 
 # Three nodes go from the program of another commit to this one and back, one after the
-# other, while clients work: make upgrade-test FROM=COMMIT.
+# other, while clients work: make upgrade-test FROM=COMMIT, one that has serve --drain-delay.
 upgrade-test:
+	rm -rf bin/from && git worktree prune
 	git worktree add --force --detach bin/from $(FROM)
 	cd bin/from && $(GO) build -o ../claviger-from ./cmd/claviger
 	git worktree remove --force bin/from

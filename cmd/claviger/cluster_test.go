@@ -310,8 +310,11 @@ func TestClusterRevocations(t *testing.T) {
 		}
 	}
 	tormenting, stopTormenting := context.WithCancel(ctx)
-	counts := make(chan map[string]int)
-	go func() { counts <- c.torment(tormenting, seed, faults) }()
+	counts := make(chan map[string]int, 1)
+	go func() {
+		defer close(counts) // also when a node could not be started again
+		counts <- c.torment(tormenting, seed, faults)
+	}()
 	stopTelling := every(time.Minute, func() {
 		t.Logf("%d revocations, %d refusals checked, %d stale answers", sum.revocations.Load(), sum.checks.Load(), sum.found())
 	})
@@ -390,8 +393,11 @@ func TestClusterLinearizable(t *testing.T) {
 			}
 			s := historytest.New(t, p, servers...)
 			ctx, stop := context.WithCancel(t.Context())
-			counts := make(chan map[string]int)
-			go func() { counts <- c.torment(ctx, rand.Uint64(), faults[:2]) }()
+			counts := make(chan map[string]int, 1)
+			go func() {
+				defer close(counts)
+				counts <- c.torment(ctx, rand.Uint64(), faults[:2])
+			}()
 			history := s.Run(600)
 			stop()
 			if result := historytest.Check(t, p, history); result != porcupine.Ok {

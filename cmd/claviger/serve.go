@@ -253,8 +253,9 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listeners[0].Addr())
 	<-ctx.Done()
 	s.Leave()
-	if serving.Err() == nil {
-		time.Sleep(o.drainDelay)
+	select {
+	case <-time.After(o.drainDelay):
+	case <-serving.Done(): // front.Serve has failed
 	}
 	closeDoors()
 	wg.Wait()

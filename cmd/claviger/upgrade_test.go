@@ -83,7 +83,13 @@ func TestRollingUpgrade(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	b := &balancer{c: c}
-	var watching sync.WaitGroup
+	var work, watching sync.WaitGroup
+	finish := func() {
+		stop()
+		work.Wait()
+		watching.Wait()
+	}
+	defer finish() // also when a node does not come back
 	watching.Go(func() { b.watch(ctx) })
 	for i := range hosts {
 		b.await(t, i)
@@ -93,7 +99,6 @@ func TestRollingUpgrade(t *testing.T) {
 	root := c.nodes[0]
 	client := kms.New(kms.Options{BaseEndpoint: &door.URL, Region: "us-east-1", HTTPClient: c.http(), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(root.id, root.secret, "")})
-	var work sync.WaitGroup
 	var done atomic.Int64
 	for n := range 4 {
 		work.Go(func() {
@@ -119,9 +124,7 @@ func TestRollingUpgrade(t *testing.T) {
 			b.await(t, i)
 		}
 	}
-	stop()
-	work.Wait()
-	watching.Wait()
+	finish()
 	t.Logf("%d rounds of requests while six nodes were replaced", done.Load())
 	if done.Load() < 10 {
 		t.Error("that is too few")

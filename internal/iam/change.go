@@ -32,6 +32,7 @@ func (c *Call) begin() { c.Entry.Resources, c.Entry.Claviger.Decisions = nil, ni
 // the log reached, so that a log cut short is noticed, and a mark by which the
 // outcome can be settled after a crash. The caller ends the entry.
 func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx) error) error {
+	e.Claviger.Committed, e.Claviger.Commit = nil, nil // of an earlier change of the same entry
 	var last *store.Tx
 	err := db.Update(ctx, func(tx *store.Tx) error {
 		last = tx
@@ -48,7 +49,7 @@ func Change(ctx context.Context, db *store.DB, e *audit.Entry, fn func(*store.Tx
 	if e.Intended() && !errors.Is(err, store.ErrUnknown) {
 		committed := err == nil
 		e.Claviger.Committed = &committed
-		if committed && db.Node() != "" {
+		if committed && db.Node() != "" && last.Revision() > 0 {
 			e.Claviger.Commit = &audit.Commit{Epoch: db.Epoch(), Revision: int64(last.Revision())}
 		}
 	}

@@ -85,6 +85,7 @@ func (s *Service) CreateVirtualMFADevice(ctx context.Context, call *Call, in *ia
 	out := &iamapi.CreateVirtualMFADeviceResponse{VirtualMFADevice: &iamapi.VirtualMFADevice{
 		SerialNumber: &d.Serial, Base32StringSeed: []byte(seed), QRCodePNG: code.PNG(), Tags: in.Tags}}
 	return out, call.Update(ctx, s.db, func(tx *store.Tx) error {
+		tx.OnlyCreates()
 		if err := s.allow(tx, call, policy.MustAction("iam:CreateVirtualMFADevice"), d.Serial, &conditions{tags: setTags(in.Tags)}); err != nil {
 			return err
 		}

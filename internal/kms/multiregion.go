@@ -53,9 +53,10 @@ func (k *Key) adopt(other *Key) {
 // ReplicateKey makes a replica of a multi-Region primary key in another Region:
 // the same key material and id, with its own policy, tags, aliases and grants.
 func (s *Service) ReplicateKey(ctx context.Context, call *iam.Call, in *kmsapi.ReplicateKeyRequest) (*kmsapi.ReplicateKeyResponse, error) {
-	out := &kmsapi.ReplicateKeyResponse{ReplicaTags: []kmsapi.Tag{}}
+	out := &kmsapi.ReplicateKeyResponse{}
 	err := call.Update(ctx, s.db, func(tx *store.Tx) error {
 		tx.OnlyCreates()
+		out.ReplicaTags = []kmsapi.Tag{}
 		c := &conditions{request: []requestKey{{policy.KeyKMSReplicaRegion, *in.ReplicaRegion}}}
 		key, err := managed(tx, call, "ReplicateKey", *in.KeyId, noAlias, c)
 		if err != nil {

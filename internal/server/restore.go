@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -283,7 +284,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 			if _, err := do.replay(tx, &record.Record); err != nil {
 				return err
 			}
-			return store.ReplayedThrough(tx, record.node, record.Claviger.Sequence)
+			return store.MadeAgain(tx, record.node, record.n)
 		})
 		if err != nil {
 			return r, err
@@ -299,6 +300,7 @@ var errPlanned = errors.New("server: planned")
 type nodeRecord struct {
 	audit.Record
 	node string
+	n    int // counts those of the node, from 1
 }
 
 // since are the changes that the audit logs tell of and the store does not have, in the order
@@ -342,11 +344,7 @@ func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []no
 		if err != nil {
 			return nil, err
 		}
-		var ofNode []nodeRecord
-		for _, r := range records {
-			ofNode = append(ofNode, nodeRecord{r, l.Node})
-		}
-		out = merged(out, ofNode)
+		out = merged(out, ordered(records, l.Node))
 	}
 	return out, nil
 }
@@ -358,6 +356,35 @@ func known(ctx context.Context, db *store.DB, node string) (anchor audit.Head, m
 		marks, err = db.MarksOf(ctx, node)
 	}
 	return anchor, marks, err
+}
+
+// ordered puts the records of one log, which come as they were intended, in the order in which
+// they took effect: two that were under way at the same time may have changed places. One whose
+// place in the store is not known stays behind the one before it.
+func ordered(records []audit.Record, node string) (out []nodeRecord) {
+	type place struct {
+		epoch    int // how many there were before it
+		revision int64
+	}
+	places, at := map[string]place{}, place{}
+	epochs := map[string]int{}
+	for _, r := range records {
+		if c := r.Claviger.Commit; c != nil {
+			if _, ok := epochs[c.Epoch]; !ok {
+				epochs[c.Epoch] = len(epochs)
+			}
+			at = place{epochs[c.Epoch], c.Revision}
+		}
+		places[r.RequestID] = at
+	}
+	slices.SortStableFunc(records, func(a, b audit.Record) int {
+		x, y := places[a.RequestID], places[b.RequestID]
+		return cmp.Or(cmp.Compare(x.epoch, y.epoch), cmp.Compare(x.revision, y.revision))
+	})
+	for i, r := range records {
+		out = append(out, nodeRecord{r, node, i + 1})
+	}
+	return out
 }
 
 // merged puts the records of two logs in one order: of both as they are, between them by
@@ -383,7 +410,7 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r
 	err = db.Update(ctx, func(tx *store.Tx) error {
 		again, r.Seals, r.Lost, r.Replayed, r.Open = nil, nil, nil, nil, nil
 		for _, record := range since {
-			if record.Claviger.Sequence <= r.Restored.Done(record.node) {
+			if record.n <= r.Restored.Again[record.node] {
 				continue
 			}
 			done, err := do.replay(tx, &record.Record)

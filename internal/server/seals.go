@@ -197,7 +197,7 @@ func (s *Server) changed(ctx context.Context, event string, parameters map[strin
 	}
 	err := do()
 	if err == nil {
-		err = iam.Change(ctx, s.DB, e, func(tx *store.Tx) error { return tx.Mark(e.RequestID) })
+		err = iam.Change(context.WithoutCancel(ctx), s.DB, e, func(tx *store.Tx) error { return tx.Mark(e.RequestID) })
 	} else {
 		e.ErrorCode, e.ErrorMessage = "Failed", err.Error()
 		if !errors.Is(err, store.ErrUnknown) {

@@ -55,15 +55,37 @@ func (db *DB) share(e Shared) {
 
 // forgetLease makes the node prove every decision until it knows again what was agreed.
 func (db *DB) forgetLease() {
+	db.leaseMu.Lock()
+	defer db.leaseMu.Unlock()
+	db.leaseChanges++
 	db.leaseKnown.Store(false)
 	db.fresh.lease.Store(0)
 }
 
+// learnLease takes up what was agreed, unless that has changed since there were so many changes.
+func (db *DB) learnLease(a *agreed, changes int) bool {
+	db.leaseMu.Lock()
+	defer db.leaseMu.Unlock()
+	if db.leaseChanges != changes {
+		return false
+	}
+	db.agreed.Store(a)
+	db.leaseKnown.Store(true)
+	db.fresh.lease.Store(int64(a.lease))
+	return true
+}
+
+// knownChanges is how many changes of what was agreed this node has met.
+func (db *DB) knownChanges() int {
+	db.leaseMu.Lock()
+	defer db.leaseMu.Unlock()
+	return db.leaseChanges
+}
+
 // loadLease learns what was agreed, which it is a part of to begin with.
 func (db *DB) loadLease(ctx context.Context) error {
-	db.leaseKnown.Store(true) // a change from here on makes it unknown again
 	a := &agreed{}
-	for a.rev == 0 {
+	for changes := db.knownChanges(); a.rev == 0 || !db.learnLease(a, changes); changes = db.knownChanges() {
 		u := update{db: db, fence: fenceAround{db: db}, bare: true, fn: func(tx *Tx) error {
 			tx.OnlyAdds()
 			c, err := Get(tx, coherenceKind, coherenceKey)
@@ -77,14 +99,8 @@ func (db *DB) loadLease(ctx context.Context) error {
 			return err
 		}}
 		if err := u.run(ctx); err != nil {
-			db.leaseKnown.Store(false)
 			return err
 		}
-	}
-	db.agreed.Store(a)
-	db.fresh.lease.Store(int64(a.lease))
-	if !db.leaseKnown.Load() { // it changed meanwhile
-		db.fresh.lease.Store(0)
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ type DB struct {
 	agreed     atomic.Pointer[agreed] // about leases
 	sleep      func(context.Context, time.Duration) error
 
+	leaseMu      sync.Mutex // guards leaseChanges, and what is known of the lease while it changes
+	leaseChanges int
+
 	orderMu sync.Mutex // held from AtCommit until the transaction has its place
 
 	gate sync.RWMutex // writers hold it shared, a read that keeps being overtaken alone

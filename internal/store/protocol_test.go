@@ -67,6 +67,11 @@ func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) 
 			defer mu.Unlock()
 			known[key] = max(known[key], n)
 		}
+		found := func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			stale = append(stale, fmt.Sprintf(format, args...))
+		}
 		floor := func(key string) int {
 			mu.Lock()
 			defer mu.Unlock()
@@ -78,7 +83,7 @@ func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) 
 				for range 3 {
 					db, key := nodes[c.duration(3)], keys[i]
 					ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond+c.duration(30*time.Second)) // some die behind their fence
-					var n int
+					want, n := floor(key), 0
 					err := db.Update(ctx, func(tx *Tx) error {
 						r, err := Get(tx, registerKind, key)
 						switch {
@@ -92,6 +97,9 @@ func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) 
 					})
 					cancel()
 					if err == nil {
+						if n <= want {
+							found("%s becomes %d and was known to be %d", key, n, want)
+						}
 						learn(key, n)
 					}
 					time.Sleep(c.duration(time.Second))
@@ -126,7 +134,12 @@ func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) 
 						err = db.View(ctx, read)
 					case 1:
 						err = db.Update(ctx, read)
-					case 2: // a commit that does not depend on what was read
+					case 2: // a commit that depends on it
+						err = db.Update(ctx, func(tx *Tx) error {
+							tx.OnlyAdds()
+							return errors.Join(read(tx), Put(tx, registerKind, fmt.Sprint("found by ", i), &register{n}))
+						})
+					case 3: // a commit that does not depend on what was read
 						err = db.Update(ctx, func(tx *Tx) error {
 							tx.OnlyAdds()
 							found, err := List(tx, registerKind, key, "", 1)
@@ -139,9 +152,7 @@ func simulate(t *testing.T, seed uint64, lease time.Duration, wrong wrongCache) 
 					switch {
 					case errors.Is(err, ErrNotFound), err == nil:
 						if n < want {
-							mu.Lock()
-							stale = append(stale, fmt.Sprintf("%s is %d and was known to be %d", key, n, want))
-							mu.Unlock()
+							found("%s is %d and was known to be %d", key, n, want)
 						}
 						learn(key, n)
 					case !errors.Is(err, ErrDoubt) && !errors.Is(err, ErrUnknown):

@@ -16,19 +16,9 @@ type Restored struct {
 	Backup  string    `json:",omitzero"` // its ID; empty: an older copy of the store was put in its place
 	Created time.Time `json:",omitzero"` // when the backup was made
 	At      time.Time // when it was restored
-	// Through is the line of the audit log up to which the changes made after the
-	// backup have been made again; Nodes the same for the logs of nodes.
-	Through uint64            `json:",omitzero"`
-	Nodes   map[string]uint64 `json:",omitzero"`
-}
-
-// Done is up to which line of a node's audit log changes have been made again; without a
-// name, of the only one.
-func (r *Restored) Done(node string) uint64 {
-	if node == "" {
-		return r.Through
-	}
-	return r.Nodes[node]
+	// Again is how many of the changes that a node's audit log tells of have been made again
+	// already, of those made after the backup; the only one has no name.
+	Again map[string]int `json:",omitzero"`
 }
 
 var restoredKind = Kind[Restored]{Tag: 3, Name: "restoration"}
@@ -54,20 +44,16 @@ func MarkRestored(tx *Tx, r Restored) error { return Put(tx, restoredKind, resto
 // AcceptRestored lets the store be served again.
 func AcceptRestored(tx *Tx) { tx.Delete(restoredKey) }
 
-// ReplayedThrough notes up to which line of a node's audit log changes were made again.
-func ReplayedThrough(tx *Tx, node string, line uint64) error {
+// MadeAgain notes how many of the changes that a node's audit log tells of were made again.
+func MadeAgain(tx *Tx, node string, n int) error {
 	r, err := Edit(tx, restoredKind, restoredKey)
 	if err != nil {
 		return err
 	}
-	if node == "" {
-		r.Through = line
-	} else {
-		if r.Nodes == nil {
-			r.Nodes = map[string]uint64{}
-		}
-		r.Nodes[node] = line
+	if r.Again == nil {
+		r.Again = map[string]int{}
 	}
+	r.Again[node] = n
 	return Put(tx, restoredKind, restoredKey, r)
 }
 

@@ -154,7 +154,7 @@ func (u *update) try(ctx context.Context, n int, alone bool) (again bool, err er
 	case err != nil:
 		return false, err
 	}
-	if tx.creates && u.db.shared != nil && u.db.shared.Full() {
+	if tx.creates && len(tx.write) > 0 && u.db.shared != nil && u.db.shared.Full() {
 		return false, ErrFull
 	}
 	if fenced, err := u.fenceIn(ctx, tx); fenced || err != nil {

@@ -85,8 +85,9 @@ func NewServer(c Config) *Server {
 	return s
 }
 
-// Leave makes /readyz say from now on that no more should be asked here, and every answer
-// close its connection, so that whoever asks goes elsewhere. Requests are answered as before.
+// Leave makes /readyz say from now on that no more should be asked here, and every answer of
+// the API close its connection, so that whoever asks goes elsewhere. Requests are answered as
+// before.
 func (s *Server) Leave() { s.leaving.Store(true) }
 
 // ServeHTTP answers one request.
@@ -466,7 +467,11 @@ func (x *exchange) decode(in request) error {
 // refuse answers with a fault.
 func (s *Server) refuse(x *exchange, err error) {
 	f := x.service.fault(err)
-	if f.Status >= 500 {
+	switch {
+	case f.Status < 500:
+	case errors.Is(err, context.Canceled): // who asked has gone
+		s.config.Logger.Debug("request given up", "requestId", x.requestID, "err", err)
+	default:
 		s.config.Logger.Error("request failed", "requestId", x.requestID, "err", err)
 	}
 	s.metrics.done(x, f.Code)

@@ -337,7 +337,7 @@ func (t *turns) send(ctx context.Context, group []*pending, exact bool) (rev sto
 			ops = append(ops, clientv3.OpPut(e.prefix+records+k, string(v)))
 		}
 	}
-	last := t.place().last
+	last, seen := t.place().last, e.view.instant().through
 	cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(t.key()), "=", last))
 	ops = append(ops, clientv3.OpPut(t.key(), string(a.nonce)), clientv3.OpPut(e.prefix+headKey, ""))
 	if t.hash != nil {
@@ -359,6 +359,9 @@ func (t *turns) send(ctx context.Context, group []*pending, exact bool) (rev sto
 	case err != nil:
 		t.open = a
 		return 0, false, err
+	case r.Header.ClusterId != e.cluster || r.Header.Revision < seen || r.Succeeded && r.Header.Revision == seen:
+		t.land(last)
+		return 0, false, e.fail("it answers with revision %d and was at %d: it was restored from a backup, or is another one", r.Header.Revision, seen)
 	case r.Succeeded:
 		t.sum = a.sum
 		t.land(r.Header.Revision)

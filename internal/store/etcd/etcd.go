@@ -138,7 +138,6 @@ func (e *Engine) begin(ctx context.Context) error {
 		return err
 	}
 	e.learnLimits(ctx)
-	e.measure(e.members(ctx))
 	e.wg.Go(e.tend)
 	return nil
 }
@@ -150,7 +149,8 @@ var errSilent = errors.New("etcd: no member of the cluster answers")
 func (e *Engine) look(ctx context.Context) error {
 	var failed error
 	answers := 0
-	for i, s := range e.statuses(ctx) {
+	all := e.statuses(ctx)
+	for i, s := range all {
 		endpoint, answer := e.config.Endpoints[i], s.answer
 		if s.err != nil {
 			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, s.err))
@@ -168,6 +168,7 @@ func (e *Engine) look(ctx context.Context) error {
 	if answers == 0 {
 		return fmt.Errorf("%w: %w", errSilent, failed)
 	}
+	e.measure(e.members(all))
 	if failed != nil {
 		e.logger.Warn("a member of the etcd cluster does not answer", "err", failed)
 	}

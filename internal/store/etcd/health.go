@@ -82,7 +82,7 @@ func (h Health) Alarms() (out []string) {
 // Health asks every member and looks which nodes are running. What cannot be learned is
 // said in it.
 func (e *Engine) Health(ctx context.Context) (Health, error) {
-	h := Health{ID: fmt.Sprintf("%x", e.cluster), Revision: e.view.instant().through, Members: e.members(ctx)}
+	h := Health{ID: fmt.Sprintf("%x", e.cluster), Revision: e.view.instant().through, Members: e.members(e.statuses(ctx))}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	lead, err := e.client.Get(ctx, e.prefix+leadKey)
@@ -104,8 +104,8 @@ func (e *Engine) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
-func (e *Engine) members(ctx context.Context) (out []Member) {
-	for i, answer := range e.statuses(ctx) {
+func (e *Engine) members(all []status) (out []Member) {
+	for i, answer := range all {
 		m, s := Member{Endpoint: e.config.Endpoints[i]}, answer.answer
 		if answer.err != nil {
 			m.Error = answer.err.Error()
@@ -127,7 +127,7 @@ func (e *Engine) tend() {
 			return
 		case <-time.After(healthEvery):
 		}
-		h := Health{Members: e.members(e.ctx)}
+		h := Health{Members: e.members(e.statuses(e.ctx))}
 		now := map[string]bool{}
 		for _, a := range h.Alarms() {
 			if now[a] = true; !told[a] && e.ctx.Err() == nil {
