@@ -72,6 +72,7 @@ func (m Member) Start() (*embed.Etcd, error) {
 		c.MaxRequestBytes = m.Bytes
 	}
 	c.QuotaBackendBytes = m.Quota
+	c.AutoCompactionMode, c.AutoCompactionRetention = "revision", "100000"
 	return embed.StartEtcd(c)
 }
 
