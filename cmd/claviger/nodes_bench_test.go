@@ -36,7 +36,11 @@ func BenchmarkNodes(b *testing.B) {
 		b.Cleanup(func() { etcdtest.Kill(cmd) })
 	}
 	start(first)
-	var key struct{ KeyMetadata struct{ KeyId string } }
+	var key struct {
+		KeyMetadata struct {
+			ID string `json:"KeyId"`
+		}
+	}
 	created, err := nodes[0].request("CreateKey", "{}", time.Now())
 	if err == nil {
 		created.Body = io.NopCloser(strings.NewReader("{}"))
@@ -49,7 +53,7 @@ func BenchmarkNodes(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	body := `{"KeyId":"` + key.KeyMetadata.KeyId + `","Plaintext":"` + strings.Repeat("A", 44) + `"}`
+	body := `{"KeyId":"` + key.KeyMetadata.ID + `","Plaintext":"` + strings.Repeat("A", 44) + `"}`
 	b.Run("one", func(b *testing.B) { ask(b, nodes, body) })
 	for _, name := range []string{"two", "three"} {
 		dir := filepath.Join(b.TempDir(), name)
