@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json/v2"
@@ -40,10 +39,15 @@ var accessKeyKind = store.Kind[AccessKey]{Tag: 14, Name: "access key"}
 
 func accessKeyKey(id string) string { return "i/key/" + id }
 
-// AddRootKey gives an account's root user an access key, of an id that nobody has.
+// AddRootKey gives an account's root user an access key, or replaces the one with the same id.
+// It takes none away from anybody else.
 func AddRootKey(tx *store.Tx, account, id string, secret Secret, now time.Time) error {
-	if _, err := store.Get(tx, accessKeyKind, accessKeyKey(id)); !errors.Is(err, store.ErrNotFound) {
-		return cmp.Or(err, fmt.Errorf("iam: there are two access keys %s", id))
+	old, err := store.Get(tx, accessKeyKind, accessKeyKey(id))
+	switch {
+	case err == nil && (old.Account != account || old.User != ""):
+		return fmt.Errorf("iam: somebody else has the access key %s", id)
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return err
 	}
 	return store.Put(tx, accessKeyKind, accessKeyKey(id),
 		&AccessKey{ID: id, Secret: secret, Account: account, Active: true, Created: now})
