@@ -252,11 +252,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 	}
 	fmt.Fprintf(stderr, "claviger: ready on %s://%s\n", scheme, listeners[0].Addr())
 	<-ctx.Done()
-	s.Leave()
-	select {
-	case <-time.After(o.drainDelay):
-	case <-serving.Done(): // front.Serve has failed
-	}
+	o.linger(serving, s)
 	closeDoors()
 	wg.Wait()
 	end()
@@ -265,6 +261,16 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		served = errors.Join(served, desk.Close())
 	}
 	return errors.Join(served, s.Close())
+}
+
+// linger sends callers elsewhere for as long as they are to be answered still, or until
+// nothing is served any more.
+func (o *serveOptions) linger(serving context.Context, s *server.Server) {
+	s.Leave()
+	select {
+	case <-time.After(o.drainDelay):
+	case <-serving.Done():
+	}
 }
 
 // harden keeps keys from getting out of the process's memory, and tells when it cannot.
