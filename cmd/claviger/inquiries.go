@@ -343,6 +343,9 @@ func (q *inquiry) explainRecorded(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if found == nil && server.SharesStore(q.dir.dir) {
+		return fmt.Errorf("the audit log of this node has no request %s: --audit-dir names another node's, and --endpoint a node that asks all", id)
+	}
 	if found == nil {
 		return fmt.Errorf("the audit log has no request %s", id)
 	}

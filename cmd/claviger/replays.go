@@ -19,41 +19,50 @@ import (
 
 // A recordSource is the flags that say which records of an audit log are meant.
 type recordSource struct {
-	log   string
+	logs  []string
 	since time.Time
 	until time.Time
 }
 
 func (s *recordSource) register(q *inquiry) {
-	q.flags.StringVar(&s.log, "audit", "", "an audit log, its directory, or files of CloudTrail (default that of --data)")
+	q.flags.Func("audit", "an audit log, its directory, or files of CloudTrail; once for each of several nodes (default that of --data)", func(path string) error {
+		s.logs = append(s.logs, path)
+		return nil
+	})
 	moment(q.flags, &s.since, "since", "records of that time or later: RFC 3339, a day as 2006-01-02, or how long ago, as 2160h")
 	moment(q.flags, &s.until, "until", "records of that time or earlier, as --since")
 }
 
 // each calls fn with the records, and tells of what is none.
 func (s *recordSource) each(q *inquiry, fn func(*audit.Record) error) error {
-	path := s.log
-	if path == "" && q.dir.auditDir != "" {
-		path = q.dir.auditDir
-	}
-	if path == "" && q.dir.dir != "" {
-		path = server.AuditDir(q.dir.dir)
-	}
-	if path == "" {
+	logs := s.logs
+	switch {
+	case logs != nil:
+	case q.dir.auditDir != "":
+		logs = []string{q.dir.auditDir}
+	case q.dir.dir != "":
+		logs = []string{server.AuditDir(q.dir.dir)}
+		if server.SharesStore(q.dir.dir) {
+			fmt.Fprintln(q.stderr, "only the requests of this node are looked at: name the audit log of each node with --audit")
+		}
+	default:
 		return errors.New("which records: --audit LOG, or --data DIR")
 	}
 	want := audit.Filter{Since: s.since, Until: s.until}
 	strange := 0
-	err := audit.Records(path, s.since, func(r *audit.Record) error {
-		if !want.Match(r) {
-			return nil
-		}
-		return fn(r)
-	}, func(place string) {
-		if strange++; strange <= 10 {
-			fmt.Fprintln(q.stderr, "not a record:", place)
-		}
-	})
+	var err error
+	for _, path := range logs {
+		err = errors.Join(err, audit.Records(path, s.since, func(r *audit.Record) error {
+			if !want.Match(r) {
+				return nil
+			}
+			return fn(r)
+		}, func(place string) {
+			if strange++; strange <= 10 {
+				fmt.Fprintln(q.stderr, "not a record:", place)
+			}
+		}))
+	}
 	if strange > 10 {
 		fmt.Fprintf(q.stderr, "and %d more that are not records\n", strange-10)
 	}

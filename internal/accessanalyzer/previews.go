@@ -38,7 +38,7 @@ func (s *Service) CreateAccessPreview(ctx context.Context, call *iam.Call, in *a
 		}
 		for _, g := range c.KmsKey.Grants {
 			bad := g.GranteePrincipal == nil || !strings.HasPrefix(*g.GranteePrincipal, "arn:") || len(g.Operations) == 0 ||
-				slices.ContainsFunc(g.Operations, func(op string) bool { return !slices.Contains(kms.GrantOperations, op) })
+				slices.ContainsFunc(g.Operations, func(op string) bool { return !kms.IsGrantOperation(op) })
 			if bad {
 				return nil, invalid("A grant has operations and the ARN of a granteePrincipal.")
 			}

@@ -4,9 +4,7 @@
 package advisor
 
 import (
-	"cmp"
 	"context"
-	"encoding/json/v2"
 	"errors"
 	"slices"
 
@@ -29,11 +27,14 @@ var Operations = []string{"Explain", "ExplainRequest", "What", "Who"}
 // A Service is the API. It is safe for concurrent use.
 type Service struct {
 	world *inquire.World
-	log   *audit.Log
+	find  func(ctx context.Context, request string) (*audit.Record, error)
 }
 
-// New makes the API about what a store holds, and what an audit log tells.
-func New(w *inquire.World, log *audit.Log) *Service { return &Service{w, log} }
+// New makes the API about what a store holds. find finds the record of a request, which is
+// nil if there is none.
+func New(w *inquire.World, find func(ctx context.Context, request string) (*audit.Record, error)) *Service {
+	return &Service{w, find}
+}
 
 // An ExplainInput is a case.
 type ExplainInput inquire.Case
@@ -167,15 +168,8 @@ func (s *Service) ExplainRequest(ctx context.Context, call *iam.Call, in *Explai
 	if err := s.allowed(ctx, call, "ExplainRequest"); err != nil {
 		return nil, err
 	}
-	var found *audit.Record
-	err := s.log.Newest(audit.Place{}, func(line []byte, _ audit.Place) bool {
-		var r audit.Record
-		if json.Unmarshal(line, &r) == nil && r.RequestID == in.RequestID && (found == nil || len(r.Claviger.Decisions) > 0) {
-			found = &r
-		}
-		return found == nil && ctx.Err() == nil
-	})
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	found, err := s.find(ctx, in.RequestID)
+	if err != nil {
 		return nil, err
 	}
 	none := model.NewFault("ResourceNotFoundException", 404, "There is no request "+in.RequestID+" on record.")

@@ -163,7 +163,10 @@ func (w *World) strangers(t table, first *situation, names *places, stored *poli
 
 // namedIn are the sessions and services that a key's policy and grants name.
 func namedIn(tx *store.Tx, doc *policy.Document, key string) (out []string, err error) {
-	out, err = kms.Grantees(tx, key)
+	grants, err := kms.GrantsOf(tx, key)
+	for _, g := range grants {
+		out = append(out, g.Grantee)
+	}
 	_ = doc.EachPrincipal(func(_ string, entry *policy.Item) error {
 		out = append(out, entry.Text)
 		return nil

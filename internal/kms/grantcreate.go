@@ -208,12 +208,15 @@ var usageOperations = map[string][]string{
 	kmsapi.KeyUsageTypeEncapsulateDecapsulate: {"Encapsulate", "Decapsulate"},
 }
 
-// GrantOperations are all the operations that grants can list (AUTH-6.2).
-var GrantOperations = []string{
+// grantOperations are all the operations that grants can list (AUTH-6.2).
+var grantOperations = []string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey",
 	"CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac",
 	"DeriveSharedSecret", "Encapsulate", "Decapsulate",
 }
+
+// IsGrantOperation reports whether grants can list an operation (AUTH-6.2).
+func IsGrantOperation(name string) bool { return slices.Contains(grantOperations, name) }
 
 // grantable reports whether a grant on the key can list an operation (AUTH-6.2).
 func (k *Key) grantable(operation string) bool {
@@ -235,7 +238,7 @@ func (k *Key) ungrantable(operations []string) error {
 			wrong = append(wrong, op)
 		}
 	}
-	for _, op := range GrantOperations {
+	for _, op := range grantOperations {
 		if k.grantable(op) {
 			right = append(right, op)
 		}

@@ -81,7 +81,7 @@ func (s *Service) Query(tx *store.Tx, call *iam.Call, h Hypothesis) (iam.Query, 
 	q.Grants = func(who *policy.Principal) ([]*policy.Policy, error) { return grantsTo(tx, t.key, who) }
 	if h.Action == actions["RetireGrant"] { // as allowRetiring asks
 		q.ResourcePolicy, q.Unlimited = nil, true
-		retirable, err := retirableOf(tx, t.key, h.Grant)
+		retirable, err := grantsOn(tx, t.key.Region, t.key.Account, t.key.ID, func(g *Grant) bool { return h.Grant == "" || g.ID == h.Grant })
 		if err != nil {
 			return q, err
 		}
@@ -134,51 +134,39 @@ func one(values []string) *string {
 // ofAliases are the actions that are authorized on an alias too.
 var ofAliases = []string{"kms:CreateAlias", "kms:UpdateAlias", "kms:DeleteAlias"}
 
+// grantsOn are the grants on a key that keep holds for.
+func grantsOn(tx *store.Tx, region, account, id string, keep func(*Grant) bool) ([]*Grant, error) {
+	prefix := grantPrefix(region, account, id)
+	return store.Collect(tx, grantKind, prefix, prefix, 1<<20, keep)
+}
+
 // grantsTo are the grants on a key to a caller, whatever they are for.
 func grantsTo(tx *store.Tx, key *Key, who *policy.Principal) (out []*policy.Policy, err error) {
 	mine := grantees(who, arn.Partition(key.Region))
-	found, err := store.List(tx, grantKind, grantPrefix(key.Region, key.Account, key.ID), "", 1<<20)
-	for _, e := range found {
-		if g := e.Value; slices.Contains(mine[:], g.Terms.Grantee) {
-			terms := g.Terms
-			terms.Name = "grant " + g.ID
-			out = append(out, policy.Grant(terms))
-		}
+	found, err := grantsOn(tx, key.Region, key.Account, key.ID, func(g *Grant) bool { return slices.Contains(mine[:], g.Terms.Grantee) })
+	for _, g := range found {
+		terms := g.Terms
+		terms.Name = "grant " + g.ID
+		out = append(out, policy.Grant(terms))
 	}
 	return out, err
 }
 
-// Grantees are those of the grants on a key, named by its ARN, each once: ARNs, unique ids of
-// users and roles, and services.
-func Grantees(tx *store.Tx, key string) (out []string, err error) {
+// located takes the ARN of a key apart.
+func located(key string) (region, account, id string, err error) {
 	a, err := arn.Parse(key)
-	if err != nil {
-		return nil, err
-	}
-	found, err := store.List(tx, grantKind, grantPrefix(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")), "", 1<<20)
-	for _, e := range found {
-		if g := e.Value.Terms.Grantee; !slices.Contains(out, g) {
-			out = append(out, g)
-		}
-	}
-	return out, err
-}
-
-// retirableOf are the grants on a key, or one of them.
-func retirableOf(tx *store.Tx, key *Key, id string) (out []*Grant, err error) {
-	prefix := grantPrefix(key.Region, key.Account, key.ID)
-	return store.Collect(tx, grantKind, prefix, prefix, 1<<20, func(g *Grant) bool { return id == "" || g.ID == id })
+	return a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/"), err
 }
 
 // GrantsOf are the terms of all grants on a key, named by its ARN.
 func GrantsOf(tx *store.Tx, key string) (out []policy.GrantTerms, err error) {
-	a, err := arn.Parse(key)
+	region, account, id, err := located(key)
 	if err != nil {
 		return nil, err
 	}
-	found, err := store.List(tx, grantKind, grantPrefix(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")), "", 1<<20)
-	for _, e := range found {
-		out = append(out, e.Value.Terms)
+	found, err := grantsOn(tx, region, account, id, func(*Grant) bool { return true })
+	for _, g := range found {
+		out = append(out, g.Terms)
 	}
 	return out, err
 }
@@ -187,17 +175,16 @@ func GrantsOf(tx *store.Tx, key string) (out []policy.GrantTerms, err error) {
 // their ARNs: of one account and Region, with the same policy, tags, aliases and properties. A
 // key with grants is like no other. store.ErrNotFound: there is no such key.
 func Likeness(tx *store.Tx, key string) (string, error) {
-	a, err := arn.Parse(key)
+	region, account, id, err := located(key)
 	if err != nil {
 		return "", err
 	}
-	id := strings.TrimPrefix(a.Resource, "key/")
-	k, err := store.Get(tx, keyKind, keyKey(a.Region, a.Account, id))
+	k, err := store.Get(tx, keyKind, keyKey(region, account, id))
 	if err != nil {
 		return "", err
 	}
 	like := fmt.Sprintf("%q %q %q %q %q %q %v %q %q %q", k.Account, k.Region, strings.ReplaceAll(k.Policy, key, "key"), k.Spec, k.Usage, k.Origin, k.MultiRegion, k.Primary, k.Tags, k.Aliases)
-	if n, err := countGrants(tx, a.Region, a.Account, id); err != nil || n > 0 {
+	if n, err := countGrants(tx, region, account, id); err != nil || n > 0 {
 		return like + id, err
 	}
 	return like, nil
@@ -206,14 +193,14 @@ func Likeness(tx *store.Tx, key string) (string, error) {
 // Changeable reports whether a key's policy can be changed, and whether a grant on it can give
 // an operation by itself. store.ErrNotFound: there is no such key.
 func Changeable(tx *store.Tx, key, operation string) (byPolicy, byGrant bool, err error) {
-	a, err := arn.Parse(key)
+	region, account, id, err := located(key)
 	if err != nil {
 		return false, false, err
 	}
-	k, err := store.Get(tx, keyKind, keyKey(a.Region, a.Account, strings.TrimPrefix(a.Resource, "key/")))
+	k, err := store.Get(tx, keyKind, keyKey(region, account, id))
 	if err != nil {
 		return false, false, err
 	}
 	alone := operation != "CreateGrant" && operation != "RetireGrant"
-	return k.Manager == "", k.Manager == "" && alone && slices.Contains(GrantOperations, operation) && k.grantable(operation), nil
+	return k.Manager == "", k.Manager == "" && alone && k.grantable(operation), nil
 }

@@ -83,9 +83,16 @@ func ownKeys(node string) []string {
 	return []string{iam.AuditAnchorKey(node), auditKeyKey(node), store.MarksOf(node)}
 }
 
+// SharesStore reports whether a data directory is that of a node that shares its store: its
+// audit log is one of several.
+func SharesStore(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, nodeFile))
+	return err == nil
+}
+
 // alone refuses the data directory of a node without its cluster.
 func (c Config) alone() error {
-	if _, err := os.Lstat(filepath.Join(c.Dir, nodeFile)); c.Cluster == nil && err == nil {
+	if c.Cluster == nil && SharesStore(c.Dir) {
 		return fmt.Errorf("server: %s is the data directory of a node that shares its store: say where with --store", c.Dir)
 	}
 	return nil

@@ -40,15 +40,23 @@ func (s *Service) here(q *query, from place) (l logPage, err error) {
 
 // A question is what one node asks another.
 type question struct {
-	Query query
-	From  place
+	Query   query
+	From    place
+	Request string `json:",omitzero"` // asks for the record of that request, and not for events
 }
 
 // Answer answers another node.
-func (s *Service) Answer(_ context.Context, text []byte) ([]byte, error) {
+func (s *Service) Answer(ctx context.Context, text []byte) ([]byte, error) {
 	var q question
 	if err := json.Unmarshal(text, &q); err != nil {
 		return nil, fmt.Errorf("trail: %w", err)
+	}
+	if q.Request != "" {
+		part, err := s.search(ctx, q.Request, q.From.At)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(part)
 	}
 	if q.Query.Limit < 1 || q.Query.Limit > maxPage {
 		return nil, fmt.Errorf("trail: a page of %d events", q.Query.Limit)
@@ -80,7 +88,7 @@ func (s *Service) everywhere(ctx context.Context, q *query, at cursor) (map[stri
 	var wg sync.WaitGroup
 	for _, node := range nodes {
 		wg.Go(func() {
-			l, err := s.there(ctx, node, question{*q, at.Logs[node]})
+			l, err := s.there(ctx, node, question{Query: *q, From: at.Logs[node]})
 			if err != nil {
 				s.logger.Warn("events of a node are left out of a page", "err", err)
 				l.End = at.Logs[node]
@@ -102,14 +110,20 @@ func (s *Service) there(ctx context.Context, node string, q question) (l logPage
 	if q.From.Done {
 		return logPage{Begin: q.From, End: q.From}, nil
 	}
+	err = s.ask(ctx, node, q, &l)
+	return l, err
+}
+
+// ask has another node answer.
+func (s *Service) ask(ctx context.Context, node string, q question, answer any) error {
 	text, err := json.Marshal(q)
 	if err == nil {
 		text, err = s.others.Lookup(ctx, node, text)
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &l)
+		err = json.Unmarshal(text, answer)
 	}
-	return l, err
+	return err
 }
 
 // newest takes the newest events of all logs, and tells where each is read on.

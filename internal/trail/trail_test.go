@@ -1,9 +1,13 @@
 package trail
 
 import (
+	"context"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -305,6 +309,52 @@ func TestPages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// others are the nodes that a world does not have in itself.
+type others map[string]*Service
+
+func (o others) Nodes(context.Context) ([]string, error) { return slices.Sorted(maps.Keys(o)), nil }
+
+func (o others) Lookup(ctx context.Context, node string, question []byte) ([]byte, error) {
+	if o[node] == nil {
+		return nil, errors.New(node + " is silent")
+	}
+	return o[node].Answer(ctx, question)
+}
+
+// TestFind: the record of a request is found on whichever node, in parts.
+func TestFind(t *testing.T) {
+	here, there := newWorld(t, ""), newWorld(t, t.TempDir())
+	here.happened(time.Second, func(r *audit.Record) { r.RequestID = "here" })
+	there.happened(time.Second, func(r *audit.Record) { r.RequestID, r.Claviger.Phase = "there", audit.Intent })
+	there.happened(time.Second, func(r *audit.Record) { r.RequestID, r.Claviger.Phase = "there", audit.Outcome })
+	for range maxSearched>>20 + 1 { // the rest is another part
+		there.happened(time.Second, func(r *audit.Record) { r.UserAgent = strings.Repeat("there", 1<<20/5) })
+	}
+	find := func(id, want string) {
+		t.Helper()
+		r, err := here.Find(t.Context(), id)
+		got := "none"
+		if r != nil {
+			got = r.EventID
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("the request %s: %s, want %s", id, got, want)
+		}
+	}
+	find("here", "e1")
+	find("there", "none")
+	here.others = others{"b": there.Service}
+	find("here", "e1")
+	find("there", "e2")
+	find("nowhere", "none")
+	here.others, here.logger = others{"a": nil, "b": there.Service}, slog.New(slog.DiscardHandler)
+	find("there", "e2")
+	find("nowhere", "InternalFailure: The nodes that answer have no request nowhere on record, and not all do.")
 }
 
 // TestShortPages: one request reads a part of the log, and the next one goes on there.

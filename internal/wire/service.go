@@ -60,7 +60,7 @@ func services(c Config) []*service {
 		{name: "organizations", protocol: jsonProtocol, targetPrefix: orgapi.TargetPrefix, internal: "ServiceException", known: orgapi.Operations, operations: orgOperations(c.Organizations)},
 		{name: "tagging", regional: true, protocol: jsonProtocol, targetPrefix: tagapi.TargetPrefix, internal: "InternalServiceException", known: tagapi.Operations, operations: tagOperations(tagging.New(c.KMS))},
 		{name: "cloudtrail", regional: true, protocol: jsonProtocol, targetPrefix: trailapi.TargetPrefix, internal: "InternalFailure", known: trailapi.Operations, operations: trailOperations(c.Trail)},
-		{name: "claviger", protocol: jsonProtocol, targetPrefix: advisor.TargetPrefix, internal: "InternalFailure", known: advisor.Operations, operations: advisorOperations(advisor.New(&inquire.World{DB: c.DB, KMS: c.KMS}, c.Log))},
+		{name: "claviger", protocol: jsonProtocol, targetPrefix: advisor.TargetPrefix, internal: "InternalFailure", known: advisor.Operations, operations: advisorOperations(advisor.New(&inquire.World{DB: c.DB, KMS: c.KMS}, c.Trail.Find))},
 		{name: "access-analyzer", regional: true, protocol: restProtocol, routes: analyzerapi.Routes, internal: "InternalServerException", known: analyzerapi.Operations, operations: analyzerOperations(accessanalyzer.New(&inquire.World{DB: c.DB, KMS: c.KMS}))},
 	}
 	for _, s := range all {
