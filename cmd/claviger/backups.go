@@ -222,7 +222,7 @@ func acceptRestore(ctx context.Context, args []string, stdout, stderr io.Writer)
 	printChanges(stdout, "Seals changed since, which this store does not have: keep what was removed from opening it, and remove or add again what you want", r.Seals)
 	if err != nil {
 		n := len(r.Open) + len(r.Lost) + len(r.Seals)
-		return fmt.Errorf("nothing was changed: look at the %d changes that are not made again, and say --confirm %d", n, n)
+		return fmt.Errorf("not accepted: look at the %d changes that are not made again, and say --confirm %d", n, n)
 	}
 	fmt.Fprintln(stdout, "accepted: the store can be served")
 	return nil

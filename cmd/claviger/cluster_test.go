@@ -396,7 +396,7 @@ func TestClusterLinearizable(t *testing.T) {
 			counts := make(chan map[string]int, 1)
 			go func() {
 				defer close(counts)
-				counts <- c.torment(ctx, rand.Uint64(), faults[:2])
+				counts <- c.torment(ctx, rand.Uint64(), faults)
 			}()
 			history := s.Run(600)
 			stop()

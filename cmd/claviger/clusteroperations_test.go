@@ -1,19 +1,29 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/json/v2"
+	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/claviger/claviger/internal/model/trailapi"
 	"github.com/claviger/claviger/internal/server"
+	"github.com/claviger/claviger/internal/sigv4"
 	"github.com/claviger/claviger/internal/store/etcd/etcdtest"
 )
 
@@ -150,8 +160,20 @@ func TestMigration(t *testing.T) {
 		return len(names) == 1 && len(leads) == 1 && leads[0] == "n2"
 	})
 	o.refused("n2 is running", "migrate", "--from", o.store, "--to", dir)
-	o.stop(two)
-	o.run("migrate", "--from", o.store, "--to", dir)
+	if err := two.cmd.Process.Signal(syscall.SIGSTOP); err != nil { // it does not count as running after some seconds
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { _, err := o.try("migrate", "--from", o.store, "--to", dir); return err == nil })
+	if err := two.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return readiness(two) == http.StatusServiceUnavailable }) // what it knows is what was then
+	k, _ = two.clients()
+	if _, err := k.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err == nil {
+		t.Error("a node goes on with a store that went elsewhere")
+	}
+	etcdtest.Kill(two.cmd)
+	o.refused("the store went to "+dir, "serve", "--data", second, "--store", o.store, "--node-name", "n2")
 	back := o.serve(dir, "")
 	decrypts(back)
 	o.run("audit", "verify", "--data", dir)
@@ -163,6 +185,16 @@ func copyOfStore(t *testing.T, dir string) string {
 	copyFile(t, filepath.Join(dir, "store.db.migrated"), filepath.Join(to, "store.db"))
 	copyFile(t, filepath.Join(dir, "root.key"), filepath.Join(to, "root.key"))
 	return to
+}
+
+// readiness is what a process answers at /readyz; 0: nothing.
+func readiness(p *process) int {
+	answer, err := http.Get(p.url + "/readyz")
+	if err != nil {
+		return 0
+	}
+	answer.Body.Close()
+	return answer.StatusCode
 }
 
 // eventually waits for what happens by itself.
@@ -181,12 +213,20 @@ func TestClusterRestore(t *testing.T) {
 	cluster := etcdtest.Start(t, 1)
 	o := operator{t, build(t), "etcd://" + strings.TrimPrefix(cluster.Endpoints()[0], "http://")}
 	first, second, third := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "three")
-	one := o.serve(first, "n1", "--lease", "0")
-	copyFile(t, filepath.Join(first, "root.key"), filepath.Join(second, "root.key"))
-	copyFile(t, filepath.Join(first, "root-credentials"), filepath.Join(second, "root-credentials"))
-	two := o.serve(second, "n2")
+	one := o.serve(first, "n1", "--lease", "100ms")
+	node := func(dir string) string {
+		copyFile(t, filepath.Join(first, "root.key"), filepath.Join(dir, "root.key"))
+		copyFile(t, filepath.Join(first, "root-credentials"), filepath.Join(dir, "root-credentials"))
+		return dir
+	}
+	two := o.serve(node(second), "n2")
 	k, _ := one.clients()
 	key, err := k.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grant, err := k.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: key.KeyMetadata.KeyId, GranteePrincipal: aws.String("arn:aws:iam::111122223333:root"),
+		Operations: []kmstypes.GrantOperation{kmstypes.GrantOperationDecrypt}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,15 +246,21 @@ func TestClusterRestore(t *testing.T) {
 	for i, sid := range []string{"First", "Second", "Third", "Last"} { // within a second
 		policy([]*process{one, two}[i%2], sid)
 	}
-	o.stop(one)
-	o.stop(two)
+	late := node(t.TempDir())
+	three := o.serve(late, "n3") // of which the backup knows nothing
+	l, _ := three.clients()
+	if _, err := l.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: key.KeyMetadata.KeyId, GrantId: grant.GrantId}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*process{one, two, three} {
+		o.stop(p)
+	}
 
 	into := []string{"--data", third, "--store", o.store + "/restored", "--node-name", "n2"}
 	if err := os.Mkdir(third, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	copyFile(t, filepath.Join(first, "root.key"), filepath.Join(third, "root.key"))
-	copyFile(t, filepath.Join(first, "root-credentials"), filepath.Join(third, "root-credentials"))
+	node(third)
 	o.run(append([]string{"restore", "--input", backup}, into...)...)
 	o.refused("there is something in it already", append([]string{"restore", "--input", backup}, into...)...)
 	o.refused("restore accept", append([]string{"serve"}, into...)...)
@@ -222,15 +268,31 @@ func TestClusterRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.refused("the node n1 has an audit log too", append([]string{"restore", "accept"}, into...)...)
-	out := o.run(append([]string{"restore", "accept", "--log", "n1=" + server.AuditDir(first)}, into...)...)
-	if !strings.Contains(out, "Made again") || !strings.Contains(out, "DisableKey") {
+	logs := []string{"restore", "accept", "--log", "n1=" + server.AuditDir(first), "--log", "n3=" + server.AuditDir(late)}
+	out := o.run(append(logs, into...)...)
+	if !strings.Contains(out, "Made again") || !strings.Contains(out, "DisableKey") || !strings.Contains(out, "RevokeGrant") {
+		t.Error(out)
+	}
+	elsewhere := []string{"--data", node(t.TempDir()), "--store", o.store + "/elsewhere", "--node-name", "n9"} // a new machine
+	o.run(append([]string{"restore", "--input", backup}, elsewhere...)...)
+	o.refused("the node n2 has an audit log too", append(logs, elsewhere...)...)
+	if out := o.run(slices.Concat(logs, []string{"--log", "n2=" + server.AuditDir(second)}, elsewhere)...); !strings.Contains(out, "RevokeGrant") {
 		t.Error(out)
 	}
 	o.store += "/restored"
-	again, _ := o.serve(third, "n2").clients()
+	serving := o.serve(third, "n2")
+	again, _ := serving.clients()
+	o.stop(o.serve(first, "n1")) // goes on with its own log
+	o.refused("the node n2 is running", "restore", "accept", "--data", first, "--store", o.store, "--node-name", "n1")
+	o.refused("begin with an empty directory", "serve", "--data", late, "--store", o.store, "--node-name", "n3")
+	o.stop(o.serve(node(t.TempDir()), "n3"))
 	found, err := again.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: key.KeyMetadata.KeyId})
 	if err != nil || found.KeyMetadata.Enabled {
 		t.Errorf("the key is enabled again: %v", err)
+	}
+	grants, err := again.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: key.KeyMetadata.KeyId})
+	if err != nil || len(grants.Grants) != 0 {
+		t.Errorf("a grant is in force again: %v, %v", grants, err)
 	}
 	put, err := again.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: key.KeyMetadata.KeyId})
 	if err != nil {
@@ -238,6 +300,64 @@ func TestClusterRestore(t *testing.T) {
 	}
 	if !strings.Contains(*put.Policy, `"Last"`) {
 		t.Errorf("the key policy is not the last one: %s", *put.Policy)
+	}
+}
+
+// TestClusterTLS: members and nodes that demand certificates of whoever comes, nodes of each
+// other too.
+func TestClusterTLS(t *testing.T) {
+	dir, strange := t.TempDir(), t.TempDir()
+	if err := errors.Join(writeCertificate(dir), writeCertificate(strange)); err != nil {
+		t.Fatal(err)
+	}
+	pem := func(dir, name string) string { return filepath.Join(dir, name+".pem") }
+	cluster := etcdtest.StartWith(t, 1, func(m *etcdtest.Member) {
+		m.Client, m.Cert, m.Key = strings.Replace(m.Client, "http:", "https:", 1), pem(dir, "cert"), pem(dir, "key")
+	})
+	o := operator{t, build(t), "etcd://" + strings.TrimPrefix(cluster.Endpoints()[0], "https://")}
+	first, second := t.TempDir(), t.TempDir()
+	serve := []string{"serve", "--data", first, "--store", o.store, "--node-name", "n1"}
+	o.refused("the member speaks it, and this node has no --etcd-ca", serve...)
+	o.refused("certificate signed by unknown authority", append(serve, "--etcd-ca", pem(strange, "cert"))...)
+	o.refused("remote error: tls: certificate required", append(serve, "--etcd-ca", pem(dir, "cert"))...)
+	o.refused("remote error: tls: ", append(serve, "--etcd-ca", pem(dir, "cert"), "--etcd-cert", pem(strange, "cert"), "--etcd-key", pem(strange, "key"))...)
+
+	with := []string{"--etcd-ca", pem(dir, "cert"), "--etcd-cert", pem(dir, "cert"), "--etcd-key", pem(dir, "key"),
+		"--tls-cert", pem(dir, "cert"), "--tls-key", pem(dir, "key"), "--tls-client-ca", pem(dir, "cert")}
+	own, err := tls.LoadX509KeyPair(pem(dir, "cert"), pem(dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := func(dir, name string) *process {
+		p := o.serve(dir, name, with...)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{own}}}
+		t.Cleanup(transport.CloseIdleConnections)
+		p.http = &http.Client{Transport: transport}
+		return p
+	}
+	one := node(first, "n1")
+	copyFile(t, filepath.Join(first, "root.key"), filepath.Join(second, "root.key"))
+	copyFile(t, filepath.Join(first, "root-credentials"), filepath.Join(second, "root-credentials"))
+	two := node(second, "n2")
+	k, _ := one.clients()
+	if _, err := k.CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
+		t.Fatal(err)
+	}
+	question := []byte(`{"LookupAttributes":[{"AttributeKey":"EventName","AttributeValue":"CreateKey"}]}`)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, two.url, bytes.NewReader(question))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", trailapi.TargetPrefix+".LookupEvents")
+	sigv4.Sign(r, question, two.id, two.secret, "", "us-east-1", "cloudtrail", time.Now())
+	answer, err := two.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if found, err := io.ReadAll(answer.Body); err != nil || !strings.Contains(string(found), `"EventName":"CreateKey"`) {
+		t.Errorf("one node does not tell of what happened on the other: %s, %v", found, err)
 	}
 }
 
@@ -281,5 +401,5 @@ func TestClusterRefusals(t *testing.T) {
 	if err := writeCertificate(wrong); err != nil {
 		t.Fatal(err)
 	}
-	o.refused("does not answer", "serve", "--data", first, "--store", store, "--node-name", "n1", "--etcd-ca", filepath.Join(wrong, "cert.pem"))
+	o.refused("TLS fails: the member does not speak it", "serve", "--data", first, "--store", store, "--node-name", "n1", "--etcd-ca", filepath.Join(wrong, "cert.pem"))
 }

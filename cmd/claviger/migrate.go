@@ -48,7 +48,7 @@ func migrate(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if into {
 		fmt.Fprintf(stdout, "serve %s with --store now; other nodes need its root key\n", *from)
 	} else {
-		fmt.Fprintf(stdout, "serve %s without --store now; the cluster still has its copy: remove it\n", *to)
+		fmt.Fprintf(stdout, "serve %s without --store now; the copy that the cluster has is not served any more: remove it\n", *to)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (o *serveOptions) register(f *flag.FlagSet) {
 	o.kmsOptions.register(f)
 	o.seals.register(f, "")
 	o.cluster.register(f)
-	f.StringVar(&o.advertise, "advertise", "", "URL where other nodes reach this one (default the first address that it listens on)")
+	f.StringVar(&o.advertise, "advertise", "", "URL where other nodes reach this one (default the first address that it listens on; the name of the machine, if it listens on all)")
 }
 
 func (o *serveOptions) config() (server.Config, error) {
@@ -224,7 +224,10 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		stop()
 	})
 	if c.URL = o.advertise; c.URL == "" {
-		c.URL = scheme + "://" + listeners[0].Addr().String()
+		c.URL = scheme + "://" + reachable(listeners[0].Addr())
+	}
+	if o.tlsCert != "" {
+		c.PeerCertificate = func() (tls.Certificate, error) { return tls.LoadX509KeyPair(o.tlsCert, o.tlsKey) }
 	}
 	s, err := server.Open(ctx, c)
 	if err != nil {
@@ -355,6 +358,18 @@ func (o *serveOptions) listenOn(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("plain HTTP on %s would show plaintexts to the network: give --tls-cert and --tls-key, or --insecure-plain-http", address)
 	}
 	return net.Listen("tcp", address)
+}
+
+// reachable is where others reach what listens on an address: by the name of the machine, if
+// that is any of its addresses.
+func reachable(listens net.Addr) string {
+	host, port, err := net.SplitHostPort(listens.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			return net.JoinHostPort(name, port)
+		}
+	}
+	return listens.String()
 }
 
 func loopback(address string) bool {

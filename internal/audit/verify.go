@@ -146,15 +146,16 @@ func (v *verifier) checkpoint(r *Record, before Head) {
 
 // CommittedSince returns the state changes that took effect, or of which nobody knows that
 // they did not, and that a store does not have, in the order of the log, which must be whole
-// and contain the line anchor. That line is the last that the store knows; marked tells which
-// changes it has a mark of.
-func CommittedSince(dir string, anchor Head, marked func(requestID string) bool) (out []Record, err error) {
-	if _, err := Verify(dir, anchor); err != nil {
-		return nil, err
+// and contain the line anchor, and the log's end. That line is the last that the store knows;
+// marked tells which changes it has a mark of.
+func CommittedSince(dir string, anchor Head, marked func(requestID string) bool) (out []Record, end Head, err error) {
+	report, err := Verify(dir, anchor)
+	if err != nil {
+		return nil, end, err
 	}
 	segments, err := segmentFiles(dir)
 	if err != nil {
-		return nil, err
+		return nil, end, err
 	}
 	open := map[string]Record{}
 	for _, path := range segments {
@@ -179,7 +180,7 @@ func CommittedSince(dir string, anchor Head, marked func(requestID string) bool)
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, end, err
 		}
 	}
 	for id, r := range open {
@@ -188,7 +189,7 @@ func CommittedSince(dir string, anchor Head, marked func(requestID string) bool)
 		}
 	}
 	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.Claviger.Sequence, b.Claviger.Sequence) })
-	return out, nil
+	return out, report.Head, nil
 }
 
 // Contains reports whether the log in dir holds the line h, and refuses one that

@@ -74,6 +74,11 @@ type anchor audit.Head
 
 var anchorKind = store.Kind[anchor]{Tag: 2, Name: "audit anchor"}
 
+// PutAuditAnchor makes the store know a line of another node's log.
+func PutAuditAnchor(tx *store.Tx, node string, line audit.Head) error {
+	return store.Put(tx, anchorKind, AuditAnchorKey(node), (*anchor)(&line))
+}
+
 // AuditAnchorKey is where the anchor of a node's log is; without a name, that of the only one.
 func AuditAnchorKey(node string) string {
 	if node != "" {

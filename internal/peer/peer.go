@@ -45,10 +45,18 @@ type Asker struct {
 	http *http.Client
 }
 
-// New makes an Asker for the nodes that share db.
-func New(db *store.DB) *Asker {
-	// The certificates are not looked at: the seal is what counts.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+// New makes an Asker for the nodes that share db. certificate is what it shows to those that
+// demand one of every client; nil: nothing.
+func New(db *store.DB, certificate func() (tls.Certificate, error)) *Asker {
+	// Those of others are not looked at: the seal is what counts.
+	c := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	if certificate != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			own, err := certificate()
+			return &own, err
+		}
+	}
+	transport := &http.Transport{TLSClientConfig: c, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
 	return &Asker{db, &http.Client{Transport: transport, Timeout: timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }

@@ -62,7 +62,7 @@ func serve(t *testing.T, d *Desk) (url string, last *[]byte) {
 // Nodes understand each other; nobody else understands them, or is understood.
 func TestAsk(t *testing.T) {
 	db := openStore(t) // of a node without a name
-	asker := New(db)
+	asker := New(db, nil)
 	defer asker.Close()
 	url, last := serve(t, NewDesk(db, func(_ context.Context, body []byte) ([]byte, error) {
 		if string(body) == "fail" {
@@ -83,7 +83,7 @@ func TestAsk(t *testing.T) {
 	if _, err := asker.Ask(t.Context(), "another", url, nil); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a question to another node: %v", err)
 	}
-	stranger := New(openStore(t))
+	stranger := New(openStore(t), nil)
 	defer stranger.Close()
 	if _, err := stranger.Ask(t.Context(), "", url, nil); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a stranger's question: %v", err)

@@ -46,6 +46,27 @@ func (c Config) join(ctx context.Context, db *store.DB) error {
 	})
 }
 
+// errUnknownNode reports a data directory of a node that the store has never had: it was
+// restored from a backup of before the node joined.
+var errUnknownNode = errors.New("server: the audit log is of a node that the store did not have at the time of its backup")
+
+// checkLog refuses to go on with the audit log of a node that the store does not know.
+func (c Config) checkLog(ctx context.Context, db *store.DB) error {
+	log := NodeLog{db.Node(), c.logDir()}
+	if log.Node == "" || !log.there() {
+		return nil
+	}
+	nodes, err := members(ctx, db)
+	if err != nil || slices.ContainsFunc(nodes, func(m member) bool { return m.Name == log.Node }) {
+		return err
+	}
+	anchor, err := iam.AuditAnchorOf(ctx, db, log.Node)
+	if err == nil && anchor.Sequence == 0 {
+		err = fmt.Errorf("%w: keep the log in %s, and begin with an empty directory", errUnknownNode, log.Dir)
+	}
+	return err
+}
+
 func programVersion() string {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
 		return b.Main.Version

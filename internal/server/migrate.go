@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/claviger/claviger/internal/durable"
+	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
 	"github.com/claviger/claviger/internal/store/etcd"
 )
@@ -27,6 +29,9 @@ func MigrateToCluster(ctx context.Context, c Config, cluster etcd.Config) (recor
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
+	if err := servable(ctx, o.DB); err != nil {
+		return 0, err
+	}
 	n, err := newNode(cluster.Node)
 	if err != nil {
 		return 0, err
@@ -53,7 +58,8 @@ func MigrateToCluster(ctx context.Context, c Config, cluster etcd.Config) (recor
 }
 
 // MigrateFromCluster brings the store of an etcd cluster, which no node serves, into the
-// data directory of a node, and compares record by record. The cluster keeps it.
+// data directory of a node, and compares record by record. The cluster keeps a copy that is
+// not served any more; a node that did not run stops as soon as it does.
 func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) {
 	c.Existing = true
 	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
@@ -64,14 +70,19 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	h, err := o.cluster.Health(ctx)
-	if err != nil {
+	if err := o.onlyNode(ctx); err != nil {
 		return 0, err
 	}
-	for _, r := range h.Nodes {
-		if r.Name != o.Node() {
-			return 0, fmt.Errorf("server: the node %s is running: stop all of them first", r.Name)
+	switch r, err := o.Restored(ctx); {
+	case err != nil:
+		return 0, err
+	case r == nil || r.Moved == "": // otherwise a migration broke off at its end
+		if err := servable(ctx, o.DB); err != nil {
+			return 0, err
 		}
+	}
+	if err := o.cluster.Depose(ctx); err != nil {
+		return 0, err
 	}
 	unfinished, err := os.CreateTemp(c.Dir, "migrating.*")
 	if err != nil {
@@ -87,11 +98,17 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 	}
 	rename := renamedFor(o.Node(), "")
 	records, err = o.Copy(ctx, e, func(key string) string {
-		if key == memberPrefix+o.Node() {
-			return "" // it is no node any more
+		if strings.HasPrefix(key, memberPrefix) || store.IsRestored(key) {
+			return "" // there are no nodes any more, and what is left here is not what goes
 		}
 		return rename(key)
 	})
+	if err == nil {
+		err = o.Update(ctx, func(tx *store.Tx) error {
+			tx.Unserved()
+			return store.MarkRestored(tx, store.Restored{Moved: c.Dir, At: time.Now().UTC().Truncate(time.Second)})
+		})
+	}
 	if err = errors.Join(err, e.Close(), o.Close()); err != nil {
 		return 0, err
 	}

@@ -25,6 +25,23 @@ type opened struct {
 	failed  error        // why seals could not be tried
 }
 
+// onlyNode refuses a shared store that other nodes are serving.
+func (o *opened) onlyNode(ctx context.Context) error {
+	if o.cluster == nil {
+		return nil
+	}
+	h, err := o.cluster.Health(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range h.Nodes {
+		if r.Name != o.Node() {
+			return fmt.Errorf("server: the node %s is running: stop all of them first", r.Name)
+		}
+	}
+	return nil
+}
+
 // tell logs which seal has opened the store, and which ones have not, although they were
 // to be tried first: they would not open it alone.
 func (o *opened) tell(logger *slog.Logger) {

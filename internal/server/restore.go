@@ -201,6 +201,21 @@ func restoreCluster(ctx context.Context, c Config, take func() error, fill func(
 	return fill(e)
 }
 
+// servable refuses a store that is an older copy, and has not been accepted.
+func servable(ctx context.Context, db *store.DB) error {
+	r, err := db.Restored(ctx)
+	switch {
+	case err != nil || r == nil:
+		return err
+	case r.Moved != "":
+		return fmt.Errorf("server: the store went to %s on %s, and what is here is a copy of then: serve that one", r.Moved, r.At.Format(time.RFC3339))
+	case r.Backup != "":
+		return fmt.Errorf("server: the store was restored from a backup of %s, and what was revoked since then is in force in it: run claviger restore accept", r.Created.Format(time.RFC3339))
+	default:
+		return errors.New("server: the store was restored from an older copy of the file, and what was revoked since then is in force in it: run claviger restore accept")
+	}
+}
+
 // A Change is a state change that the audit log tells of.
 type Change struct {
 	Time       time.Time
@@ -249,6 +264,9 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		return r, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
+	if err := o.onlyNode(ctx); err != nil {
+		return r, err
+	}
 	restored, err := o.Restored(ctx)
 	if err != nil {
 		return r, err
@@ -267,7 +285,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		}
 	}
 	r.Restored = *restored
-	since, err := c.since(ctx, &o, withoutLog)
+	since, ends, err := c.since(ctx, &o, restored.Epoch, withoutLog)
 	if err != nil {
 		return r, err
 	}
@@ -281,6 +299,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	}
 	for _, record := range again {
 		err := o.Update(ctx, func(tx *store.Tx) error {
+			tx.Unserved()
 			if _, err := do.replay(tx, &record.Record); err != nil {
 				return err
 			}
@@ -290,7 +309,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 			return r, err
 		}
 	}
-	return r, accept(ctx, c, o.DB, r)
+	return r, accept(ctx, c, o.DB, r, ends)
 }
 
 // errPlanned ends a transaction that was only to show what would happen.
@@ -304,49 +323,66 @@ type nodeRecord struct {
 }
 
 // since are the changes that the audit logs tell of and the store does not have, in the order
-// in which they took effect. Of a shared store every node has a log, and all are needed.
-func (c Config) since(ctx context.Context, o *opened, withoutLog bool) (out []nodeRecord, err error) {
-	logs := []NodeLog{{o.Node(), c.logDir()}}
-	for _, l := range c.NodeLogs {
-		if l.Node != o.Node() {
-			logs = append(logs, l)
-		}
-	}
+// in which they took effect. Of a shared store every node has a log, and all are needed; epoch
+// is that of the store which the backup is of. ends are where the logs of the other nodes end
+// that the store knows.
+func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog bool) (out []nodeRecord, ends map[string]audit.Head, err error) {
 	nodes, err := members(ctx, o.DB)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	isNode := func(name string) bool {
+		return slices.ContainsFunc(nodes, func(m member) bool { return m.Name == name })
+	}
+	logs := c.NodeLogs
+	if own := (NodeLog{o.Node(), c.logDir()}); own.Node == "" || isNode(own.Node) || own.there() {
+		logs = slices.Concat([]NodeLog{own}, slices.DeleteFunc(slices.Clone(logs), func(l NodeLog) bool { return l.Node == own.Node }))
 	}
 	for _, m := range nodes {
 		if !withoutLog && !slices.ContainsFunc(logs, func(l NodeLog) bool { return l.Node == m.Name }) {
-			return nil, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
+			return nil, nil, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
 		}
 	}
+	ends = map[string]audit.Head{}
 	for _, l := range logs {
-		if files, _ := filepath.Glob(filepath.Join(l.Dir, "audit-*.jsonl")); len(files) == 0 {
+		if !l.there() {
 			if withoutLog {
 				continue
 			}
-			return nil, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
+			return nil, nil, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
 				"if it is lost, say --without-audit-log", l.Dir)
 		}
 		anchor, marks, err := known(ctx, o.DB, l.Node)
-		isNode := l.Node == "" || slices.ContainsFunc(nodes, func(m member) bool { return m.Name == l.Node })
-		if err == nil && !isNode && l.Node == o.Node() {
+		joined := err == nil && l.Node != "" && !isNode(l.Node) && anchor.Sequence == 0 // after the backup
+		if joined && l.Node == o.Node() {
 			anchor, marks, err = known(ctx, o.DB, "") // the backup is of before the store was shared
+			if err == nil && anchor.Sequence == 0 {
+				return nil, nil, fmt.Errorf("%w: the log in %s cannot go on; begin with an empty directory, and give that log with --log", errUnknownNode, l.Dir)
+			}
+			joined = false
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !isNode && anchor.Sequence == 0 {
-			return nil, fmt.Errorf("server: the store knows nothing of the audit log in %s, which is that of no node it had: begin with an empty directory", l.Dir)
-		}
-		records, err := audit.CommittedSince(l.Dir, anchor, func(id string) bool { return marks[id] })
+		records, end, err := audit.CommittedSince(l.Dir, anchor, func(id string) bool { return marks[id] })
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if joined && slices.ContainsFunc(records, func(r audit.Record) bool { return r.Claviger.Commit != nil && r.Claviger.Commit.Epoch != epoch }) {
+			return nil, nil, fmt.Errorf("server: the audit log in %s is of a node that the store did not have at the time of the backup, and tells of changes of another store", l.Dir)
+		}
+		if !joined && l.Node != o.Node() {
+			ends[l.Node] = end
 		}
 		out = merged(out, ordered(records, l.Node))
 	}
-	return out, nil
+	return out, ends, nil
+}
+
+// there reports whether there is a log in the directory.
+func (l NodeLog) there() bool {
+	files, _ := filepath.Glob(filepath.Join(l.Dir, "audit-*.jsonl"))
+	return len(files) > 0
 }
 
 // known is what the store knows of a node's audit log: a line that is in it, and the changes
@@ -471,8 +507,8 @@ func changeOf(r *audit.Record) Change {
 }
 
 // accept lets the store be served, and the audit log tell of it. The store takes up
-// how far the log reaches now.
-func accept(ctx context.Context, c Config, db *store.DB, r Recovery) error {
+// how far the log reaches now, and where those of other nodes end.
+func accept(ctx context.Context, c Config, db *store.DB, r Recovery, ends map[string]audit.Head) error {
 	log, err := audit.Open(audit.Config{Dir: c.logDir()})
 	if err != nil {
 		return err
@@ -480,8 +516,13 @@ func accept(ctx context.Context, c Config, db *store.DB, r Recovery) error {
 	entry := log.Begin(operatorRecord("AcceptRestore", map[string]string{"backup": r.Restored.Backup, "created": r.Restored.Created.Format(time.RFC3339),
 		"replayed": strconv.Itoa(len(r.Replayed)), "open": strconv.Itoa(len(r.Open)), "lost": strconv.Itoa(len(r.Lost))}))
 	err = iam.Change(ctx, db, entry, func(tx *store.Tx) error {
+		tx.Unserved()
 		store.AcceptRestored(tx)
-		return nil
+		var err error
+		for node, end := range ends {
+			err = errors.Join(err, iam.PutAuditAnchor(tx, node, end))
+		}
+		return err
 	})
 	return errors.Join(err, entry.End(), log.Close())
 }

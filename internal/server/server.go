@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,9 @@ type Config struct {
 	Cluster *etcd.Config
 	// URL is where other nodes reach this one; empty: they do not.
 	URL string
+	// PeerCertificate is what this node shows other nodes that ask for one. It is asked for each
+	// connection, since certificates are renewed. Nil: none.
+	PeerCertificate func() (tls.Certificate, error)
 	// Existing says that a store is opened and never made.
 	Existing bool
 	// Seals open the store: the first that can does. The first one seals a new store.
@@ -125,14 +129,10 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	db := o.DB
-	if r, err := db.Restored(ctx); err != nil || r != nil {
-		if err == nil {
-			from := "an older copy of the file"
-			if r.Backup != "" {
-				from = "a backup of " + r.Created.Format(time.RFC3339)
-			}
-			err = fmt.Errorf("server: the store was restored from %s, and what was revoked since then is in force in it: run claviger restore accept", from)
-		}
+	if err := servable(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := c.checkLog(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	log, err := openLog(ctx, db, c)
@@ -150,7 +150,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{DB: db, Log: log, Directory: directory, KMS: kms.New(db, c.KMS), Shares: o.shares, cluster: o.cluster, seals: c.seals(), place: c.Place, dir: c.Dir, onDisk: c.logDir() != "", logger: c.Logger, copies: c.AuditCopies}
 	var others trail.Others
 	if s.cluster != nil {
-		s.asker = peer.New(db)
+		s.asker = peer.New(db, c.PeerCertificate)
 		others = s
 	}
 	events := trail.New(db, log, others, c.logger())

@@ -99,7 +99,7 @@ func TestChangesUnderWay(t *testing.T) {
 // changes are the keys of the numbers of which the log in dir says that a store lacks them.
 func changes(t *testing.T, dir string, anchor audit.Head, marked func(string) bool) map[string]bool {
 	t.Helper()
-	records, err := audit.CommittedSince(AuditDir(dir), anchor, marked)
+	records, _, err := audit.CommittedSince(AuditDir(dir), anchor, marked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -199,11 +199,15 @@ func (tx *Tx) doubtful(err error) bool {
 
 // OnlyAdds says that what the transaction writes can take no permission away from anybody,
 // nor make a name mean something else: other nodes may learn of it a moment later.
-func (tx *Tx) OnlyAdds() { tx.adds = true }
+func (tx *Tx) OnlyAdds() { tx.unfenced = true }
+
+// Unserved says that no node decides by the store, whatever the transaction writes: none is
+// running but this one, which serves nobody.
+func (tx *Tx) Unserved() { tx.unfenced = true }
 
 // OnlyCreates is OnlyAdds for what a caller makes anew, any number of them: it is refused
 // while the store has little space left, so that there is some for what takes something away.
-func (tx *Tx) OnlyCreates() { tx.adds, tx.creates = true, true }
+func (tx *Tx) OnlyCreates() { tx.unfenced, tx.creates = true, true }
 
 // keepFresh proves again and again that the view is current, until ctx ends, and sweeps
 // what nodes that died have left.

@@ -10,11 +10,13 @@ import (
 	"github.com/claviger/claviger/internal/material"
 )
 
-// Restored is the record of a store that came from a backup: what was revoked since
-// then is in force again in it, so nothing is served until somebody has looked.
+// Restored is the record of a store that is an older copy, mostly from a backup: what was
+// revoked since then is in force in it, so nothing is served until somebody has looked.
 type Restored struct {
-	Backup  string    `json:",omitzero"` // its ID; empty: an older copy of the store was put in its place
+	Backup  string    `json:",omitzero"` // its ID; empty: it is a copy that was put in the store's place, or that was left where the store was
+	Moved   string    `json:",omitzero"` // where the store went, of which it is what was left
 	Created time.Time `json:",omitzero"` // when the backup was made
+	Epoch   string    `json:",omitzero"` // of the store that it was made of
 	At      time.Time // when it was restored
 	// Again is how many of the changes that a node's audit log tells of have been made again
 	// already, of those made after the backup; the only one has no name.
@@ -24,6 +26,9 @@ type Restored struct {
 var restoredKind = Kind[Restored]{Tag: 3, Name: "restoration"}
 
 const restoredKey = "sys/restored"
+
+// IsRestored reports whether the record at key says that a store is an older copy.
+func IsRestored(key string) bool { return key == restoredKey }
 
 // Restored returns what the store came from; nil if it came from nothing, or was
 // accepted since.
@@ -38,7 +43,7 @@ func (db *DB) Restored(ctx context.Context) (r *Restored, err error) {
 	return r, err
 }
 
-// MarkRestored notes that an older copy of the store was put in its place by hand.
+// MarkRestored notes that a store is an older copy, which no backup says.
 func MarkRestored(tx *Tx, r Restored) error { return Put(tx, restoredKind, restoredKey, &r) }
 
 // AcceptRestored lets the store be served again.
@@ -94,7 +99,7 @@ func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sea
 // finishRestore writes the mark and, last, the header, without which nothing opens.
 func finishRestore(ctx context.Context, e Engine, info BackupInfo, aead *material.AEAD, key []byte, sealed Seal) error {
 	db := &DB{engine: e, deployment: info.Deployment, aead: aead}
-	mark, err := encode(db, restoredKind, restoredKey, &Restored{Backup: info.ID, Created: info.Created, At: time.Now().UTC().Truncate(time.Second)})
+	mark, err := encode(db, restoredKind, restoredKey, &Restored{Backup: info.ID, Created: info.Created, Epoch: info.Epoch, At: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}

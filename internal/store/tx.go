@@ -29,7 +29,7 @@ type Tx struct {
 	unproved  bool // the view may be of before the lease
 	fenced    bool // it has met a fence
 	listed    bool // it has read what its commit does not depend on
-	adds      bool // it takes nothing away
+	unfenced  bool // nobody can decide by what it takes away
 	creates   bool // it can wait until there is more space
 
 	rev      Rev // at which it was committed
@@ -197,7 +197,7 @@ func (u *update) admit(ctx context.Context) (unproved bool, err error) {
 // other nodes may decide by what they know. fenced: it was put there, and has been seen;
 // the transaction is to be run again on what there is by now.
 func (u *update) fenceIn(ctx context.Context, tx *Tx) (fenced bool, err error) {
-	if u.db.fresh == nil || tx.adds || len(tx.write) == 0 {
+	if u.db.fresh == nil || tx.unfenced || len(tx.write) == 0 {
 		return false, nil
 	}
 	agreed := u.db.agreed.Load()

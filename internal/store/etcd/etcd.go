@@ -153,6 +153,9 @@ func (e *Engine) look(ctx context.Context) error {
 	for i, s := range all {
 		endpoint, answer := e.config.Endpoints[i], s.answer
 		if s.err != nil {
+			if err := e.handshake(ctx, endpoint); err != nil {
+				return fmt.Errorf("etcd: %s: %w", endpoint, err)
+			}
 			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, s.err))
 			continue
 		}

@@ -133,6 +133,26 @@ func (e *Engine) leave() {
 	_, _ = e.client.Revoke(ctx, m.lease) // otherwise it runs out
 }
 
+// Depose makes every other node that goes on from before, without having started again, stop
+// for good at its next change or probe: it has lost its turn.
+func (e *Engine) Depose(ctx context.Context) error {
+	return e.patiently(ctx, func(ctx context.Context) error {
+		turns, err := e.client.Get(ctx, e.prefix+turnPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err != nil {
+			return err
+		}
+		for _, turn := range turns.Kvs {
+			if string(turn.Key) == e.turns.key() {
+				continue
+			}
+			if _, err := e.client.Put(ctx, string(turn.Key), string(nonce())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Lead waits until this node leads all others, and returns a context that ends when it
 // does not any more.
 func (e *Engine) Lead(ctx context.Context) (context.Context, context.CancelFunc, error) {

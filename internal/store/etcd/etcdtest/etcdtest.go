@@ -23,6 +23,8 @@ type Member struct {
 	Ops     uint   // --max-txn-ops; 0: the default
 	Bytes   uint   // --max-request-bytes; 0: the default
 	Quota   int64  // --quota-backend-bytes; 0: the default
+	Cert    string // file: its certificate, which certifies its clients too; empty: no TLS for them
+	Key     string // file: of the certificate
 }
 
 // Members draws n members with free ports, below dir.
@@ -65,6 +67,10 @@ func (m Member) Start() (*embed.Etcd, error) {
 	c.TickMs, c.ElectionMs = 50, 500
 	c.ListenClientUrls, c.AdvertiseClientUrls = urls(m.Client), urls(m.Client)
 	c.ListenPeerUrls, c.AdvertisePeerUrls = urls(m.Peer), urls(m.Peer)
+	if m.Cert != "" {
+		t := &c.ClientTLSInfo
+		t.CertFile, t.KeyFile, t.TrustedCAFile, t.ClientCertAuth = m.Cert, m.Key, m.Cert, true
+	}
 	if m.Ops > 0 {
 		c.MaxTxnOps = m.Ops
 	}
