@@ -182,6 +182,10 @@ func restoreBackup(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err := printShares(stdout, shares); err != nil {
 		return err
 	}
+	if c.Cluster != nil {
+		fmt.Fprintf(stdout, "restored into %s. Run claviger restore accept --data %s --store … with --log NODE=DIR for the audit log of every node, those that joined after the backup too.\n", cluster.store, *dir)
+		return nil
+	}
 	fmt.Fprintf(stdout, "restored into %s. Put the audit log that the store had in %s, then run claviger restore accept --data %s.\n",
 		*dir, server.AuditDir(*dir), *dir)
 	return nil

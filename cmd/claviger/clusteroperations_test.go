@@ -131,6 +131,9 @@ func TestMigration(t *testing.T) {
 	o.refused("cannot be that of other", "serve", "--data", second, "--store", o.store, "--node-name", "other")
 	two := o.serve(second, "n2")
 	decrypts(two)
+	o.refused("in use by another process", "restore", "accept", "--data", second, "--store", o.store) // and takes its name from nobody
+	o.refused("in use by another process", "migrate", "--from", o.store, "--to", second)
+	decrypts(two)
 
 	running := func(dir string) (names, leads []string) {
 		c := o.state(dir)
@@ -174,6 +177,8 @@ func TestMigration(t *testing.T) {
 	}
 	etcdtest.Kill(two.cmd)
 	o.refused("the store went to "+dir, "serve", "--data", second, "--store", o.store, "--node-name", "n2")
+	o.refused("the store went to "+dir, "migrate", "--from", o.store, "--to", second)
+	o.refused("the store went to "+dir, "restore", "accept", "--data", second, "--store", o.store)
 	back := o.serve(dir, "")
 	decrypts(back)
 	o.run("audit", "verify", "--data", dir)
@@ -185,6 +190,27 @@ func copyOfStore(t *testing.T, dir string) string {
 	copyFile(t, filepath.Join(dir, "store.db.migrated"), filepath.Join(to, "store.db"))
 	copyFile(t, filepath.Join(dir, "root.key"), filepath.Join(to, "root.key"))
 	return to
+}
+
+// shorten takes the last two lines of an audit log away: a checkpoint, and what it is over.
+func shorten(t *testing.T, dir string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "audit-*.jsonl"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(segments, err)
+	}
+	last := segments[len(segments)-1]
+	text, err := os.ReadFile(last)
+	if err == nil {
+		for range 2 {
+			text = bytes.TrimSuffix(text, []byte("\n"))
+			text = text[:bytes.LastIndexByte(text, '\n')+1]
+		}
+		err = os.WriteFile(last, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // readiness is what a process answers at /readyz; 0: nothing.
@@ -269,6 +295,12 @@ func TestClusterRestore(t *testing.T) {
 	}
 	o.refused("the node n1 has an audit log too", append([]string{"restore", "accept"}, into...)...)
 	logs := []string{"restore", "accept", "--log", "n1=" + server.AuditDir(first), "--log", "n3=" + server.AuditDir(late)}
+	cut := filepath.Join(t.TempDir(), "audit")
+	if err := os.CopyFS(cut, os.DirFS(server.AuditDir(first))); err != nil {
+		t.Fatal(err)
+	}
+	shorten(t, cut)
+	o.refused("the log ends before line", append([]string{"restore", "accept", "--log", "n1=" + cut, "--log", "n3=" + server.AuditDir(late)}, into...)...)
 	out := o.run(append(logs, into...)...)
 	if !strings.Contains(out, "Made again") || !strings.Contains(out, "DisableKey") || !strings.Contains(out, "RevokeGrant") {
 		t.Error(out)

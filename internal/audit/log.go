@@ -125,8 +125,8 @@ func Open(c Config) (*Log, error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	var err error
-	if l.lock, err = lockDir(c.Dir); err != nil {
-		return nil, err
+	if l.lock, err = durable.Lock(filepath.Join(c.Dir, "lock")); err != nil {
+		return nil, fmt.Errorf("audit: the log in %s: %w", c.Dir, err)
 	}
 	signed, err := l.config.signedBefore()
 	if err == nil {

@@ -147,9 +147,9 @@ func (v *verifier) checkpoint(r *Record, before Head) {
 // CommittedSince returns the state changes that took effect, or of which nobody knows that
 // they did not, and that a store does not have, in the order of the log, which must be whole
 // and contain the line anchor, and the log's end. That line is the last that the store knows;
-// marked tells which changes it has a mark of.
-func CommittedSince(dir string, anchor Head, marked func(requestID string) bool) (out []Record, end Head, err error) {
-	report, err := Verify(dir, anchor)
+// marked tells which changes it has a mark of; keys are those of Verify.
+func CommittedSince(dir string, anchor Head, marked func(requestID string) bool, keys ...note.Verifier) (out []Record, end Head, err error) {
+	report, err := Verify(dir, anchor, keys...)
 	if err != nil {
 		return nil, end, err
 	}

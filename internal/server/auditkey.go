@@ -101,14 +101,32 @@ type AuditState struct {
 
 // Verify checks the log in dir against what the store knows.
 func (s AuditState) Verify(dir string) (audit.Report, error) {
+	keys, err := s.keys()
+	if err != nil {
+		return audit.Report{}, err
+	}
+	return audit.Verify(dir, s.Anchor, keys...)
+}
+
+// keys are what checks checkpoints, if there is one.
+func (s AuditState) keys() ([]note.Verifier, error) {
 	if s.Key == "" {
-		return audit.Verify(dir, s.Anchor)
+		return nil, nil
 	}
 	v, err := note.NewVerifier(s.Key)
 	if err != nil {
-		return audit.Report{}, fmt.Errorf("server: the key that checks checkpoints: %w", err)
+		return nil, fmt.Errorf("server: the key that checks checkpoints: %w", err)
 	}
-	return audit.Verify(dir, s.Anchor, v)
+	return []note.Verifier{v}, nil
+}
+
+// lacks are the changes in the log in dir that the store does not have, and the log's end.
+func (s AuditState) lacks(dir string) (records []audit.Record, end audit.Head, err error) {
+	keys, err := s.keys()
+	if err != nil {
+		return nil, end, err
+	}
+	return audit.CommittedSince(dir, s.Anchor, func(id string) bool { return s.marks[id] }, keys...)
 }
 
 // Since checks that the log in dir tells of no change that the store lacks. The store may

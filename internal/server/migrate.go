@@ -59,32 +59,74 @@ func MigrateToCluster(ctx context.Context, c Config, cluster etcd.Config) (recor
 
 // MigrateFromCluster brings the store of an etcd cluster, which no node serves, into the
 // data directory of a node, and compares record by record. The cluster keeps a copy that is
-// not served any more; a node that did not run stops as soon as it does.
+// not served any more; a node that did not run stops as soon as it does. A migration that broke
+// off can be begun again, into the same directory.
 func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) {
 	c.Existing = true
 	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
 		return 0, fmt.Errorf("server: there is a store in %s already", c.Dir)
+	}
+	to, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return 0, err
 	}
 	o, err := openStore(ctx, c)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	if err := o.onlyNode(ctx); err != nil {
+	if err := o.vacate(ctx, to); err != nil {
 		return 0, err
 	}
-	switch r, err := o.Restored(ctx); {
-	case err != nil:
+	records, err = o.copyTo(ctx, c.Dir)
+	if err != nil {
+		return 0, errors.Join(err, o.Update(ctx, func(tx *store.Tx) error {
+			store.AcceptRestored(tx)
+			return nil
+		}))
+	}
+	if err := o.Close(); err != nil {
 		return 0, err
-	case r == nil || r.Moved == "": // otherwise a migration broke off at its end
-		if err := servable(ctx, o.DB); err != nil {
-			return 0, err
-		}
+	}
+	if err := os.Rename(filepath.Join(c.Dir, nodeFile), filepath.Join(c.Dir, nodeFile+migrated)); err != nil {
+		return 0, fmt.Errorf("server: %w", err)
+	}
+	return records, durable.SyncDir(c.Dir)
+}
+
+// vacate sees to it that no node serves the store from now on, since it goes somewhere else.
+func (o *opened) vacate(ctx context.Context, to string) error {
+	r, err := o.Restored(ctx)
+	if err == nil && (r == nil || r.Moved != to) {
+		err = servable(ctx, o.DB)
+	}
+	if err == nil {
+		err = o.onlyNode(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.Update(ctx, func(tx *store.Tx) error {
+		return store.MarkRestored(tx, store.Restored{Moved: to, At: time.Now().UTC().Truncate(time.Second)})
+	}); err != nil {
+		return err
+	}
+	// No node starts any more. One may have, just before, and one may have stood still.
+	if err := o.onlyNode(ctx); err != nil {
+		return errors.Join(err, o.Update(ctx, func(tx *store.Tx) error {
+			store.AcceptRestored(tx)
+			return nil
+		}))
 	}
 	if err := o.cluster.Depose(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	unfinished, err := os.CreateTemp(c.Dir, "migrating.*")
+	return o.Outlast(ctx)
+}
+
+// copyTo makes a data directory's store of the one that is open.
+func (o *opened) copyTo(ctx context.Context, dir string) (records int, err error) {
+	unfinished, err := os.CreateTemp(dir, "migrating.*")
 	if err != nil {
 		return 0, fmt.Errorf("server: %w", err)
 	}
@@ -103,22 +145,10 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 		}
 		return rename(key)
 	})
-	if err == nil {
-		err = o.Update(ctx, func(tx *store.Tx) error {
-			tx.Unserved()
-			return store.MarkRestored(tx, store.Restored{Moved: c.Dir, At: time.Now().UTC().Truncate(time.Second)})
-		})
-	}
-	if err = errors.Join(err, e.Close(), o.Close()); err != nil {
+	if err = errors.Join(err, e.Close()); err != nil {
 		return 0, err
 	}
-	if err := durable.Name(unfinished.Name(), storePath(c.Dir)); err != nil {
-		return 0, err
-	}
-	if err := os.Rename(filepath.Join(c.Dir, nodeFile), filepath.Join(c.Dir, nodeFile+migrated)); err != nil {
-		return 0, fmt.Errorf("server: %w", err)
-	}
-	return records, durable.SyncDir(c.Dir)
+	return records, durable.Name(unfinished.Name(), storePath(dir))
 }
 
 // renamedFor tells the keys, under which one node's records of its audit log are, from those

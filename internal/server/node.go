@@ -21,6 +21,9 @@ import (
 // nodeFile tells, in the data directory of a node, which one it is.
 const nodeFile = "node"
 
+// lockFile is in the data directory of a node, and locked while a process has it open.
+const lockFile = "lock"
+
 // A node is what a data directory of one that shares its store remembers.
 type node struct {
 	Name     string
@@ -107,8 +110,12 @@ func (c Config) engine(ctx context.Context) (store.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	hold, err := durable.Lock(filepath.Join(c.Dir, lockFile)) // a node that is running must not lose its name to a command
+	if err != nil {
+		return nil, fmt.Errorf("server: the data directory %s: %w", c.Dir, err)
+	}
 	config := *c.Cluster
-	config.Node, config.Instance, config.Logger = n.Name, n.Instance, c.logger()
+	config.Node, config.Instance, config.Logger, config.Hold = n.Name, n.Instance, c.logger(), hold
 	e, err := etcd.Open(ctx, config)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/claviger/claviger/internal/durable"
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
+	"github.com/claviger/claviger/internal/model"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
@@ -271,7 +272,11 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	if err != nil {
 		return r, err
 	}
-	if restored == nil { // perhaps a copy of the file was put back by hand
+	if restored != nil && restored.Moved != "" {
+		return r, servable(ctx, o.DB)
+	}
+	put := restored == nil // perhaps a copy of the file was put back by hand
+	if put {
 		state, err := auditStateOf(ctx, o.DB, o.Node())
 		if err == nil {
 			err = state.Since(c.logDir())
@@ -279,15 +284,20 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		if !errors.Is(err, errOlder) {
 			return r, errors.Join(errors.New("server: the store did not come from a backup, or was accepted already"), err)
 		}
-		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second)}
+		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second), Epoch: o.Epoch()}
+	}
+	r.Restored = *restored
+	since, logs, err := c.since(ctx, &o, restored.Epoch, withoutLog)
+	if err != nil {
+		return r, err
+	}
+	if put {
+		if slices.ContainsFunc(since, func(r nodeRecord) bool { return r.Claviger.Commit != nil && r.Claviger.Commit.Epoch != restored.Epoch }) {
+			return r, errors.New("server: the audit log tells of changes before the store was restored, and that was accepted without it: they may be older than what is in force; keep the log, and begin with an empty directory")
+		}
 		if err := o.Update(ctx, func(tx *store.Tx) error { return store.MarkRestored(tx, *restored) }); err != nil {
 			return r, err
 		}
-	}
-	r.Restored = *restored
-	since, ends, err := c.since(ctx, &o, restored.Epoch, withoutLog)
-	if err != nil {
-		return r, err
 	}
 	do := replayer{kms.New(o.DB, c.KMS), time.Now().UTC()}
 	again, err := do.plan(ctx, o.DB, since, &r)
@@ -309,7 +319,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 			return r, err
 		}
 	}
-	return r, accept(ctx, c, o.DB, r, ends)
+	return r, logs.accept(ctx, c, o.DB, r)
 }
 
 // errPlanned ends a transaction that was only to show what would happen.
@@ -319,17 +329,23 @@ var errPlanned = errors.New("server: planned")
 type nodeRecord struct {
 	audit.Record
 	node string
-	n    int // counts those of the node, from 1
+	n    int           // counts those of the node, from 1
+	at   *audit.Commit // its place in the store or, if that is not known, that of the one before it
+}
+
+// What an acceptance reads of audit logs.
+type readLogs struct {
+	ends    map[string]audit.Head // of the logs of other nodes that the store knows
+	adopted bool                  // this node has the log of the store before that was shared
 }
 
 // since are the changes that the audit logs tell of and the store does not have, in the order
 // in which they took effect. Of a shared store every node has a log, and all are needed; epoch
-// is that of the store which the backup is of. ends are where the logs of the other nodes end
-// that the store knows.
-func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog bool) (out []nodeRecord, ends map[string]audit.Head, err error) {
+// is that of the store which the backup is of.
+func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog bool) (out []nodeRecord, read readLogs, err error) {
 	nodes, err := members(ctx, o.DB)
 	if err != nil {
-		return nil, nil, err
+		return nil, read, err
 	}
 	isNode := func(name string) bool {
 		return slices.ContainsFunc(nodes, func(m member) bool { return m.Name == name })
@@ -340,58 +356,49 @@ func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog b
 	}
 	for _, m := range nodes {
 		if !withoutLog && !slices.ContainsFunc(logs, func(l NodeLog) bool { return l.Node == m.Name }) {
-			return nil, nil, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
+			return nil, read, fmt.Errorf("server: the node %s has an audit log too, which tells what was revoked after the backup: say where it is with --log %s=DIR; if it is lost, say --without-audit-log", m.Name, m.Name)
 		}
 	}
-	ends = map[string]audit.Head{}
+	read.ends = map[string]audit.Head{}
 	for _, l := range logs {
 		if !l.there() {
 			if withoutLog {
 				continue
 			}
-			return nil, nil, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
+			return nil, read, fmt.Errorf("server: there is no audit log in %s: put the one there that the store had, which tells what was revoked after the backup; "+
 				"if it is lost, say --without-audit-log", l.Dir)
 		}
-		anchor, marks, err := known(ctx, o.DB, l.Node)
-		joined := err == nil && l.Node != "" && !isNode(l.Node) && anchor.Sequence == 0 // after the backup
-		if joined && l.Node == o.Node() {
-			anchor, marks, err = known(ctx, o.DB, "") // the backup is of before the store was shared
-			if err == nil && anchor.Sequence == 0 {
-				return nil, nil, fmt.Errorf("%w: the log in %s cannot go on; begin with an empty directory, and give that log with --log", errUnknownNode, l.Dir)
+		own := l.Node == o.Node()
+		state, err := auditStateOf(ctx, o.DB, l.Node)
+		joined := err == nil && l.Node != "" && !isNode(l.Node) && state.Anchor.Sequence == 0 // after the backup
+		if joined && own {
+			if state, err = auditStateOf(ctx, o.DB, ""); err == nil && state.Anchor.Sequence == 0 {
+				return nil, read, fmt.Errorf("%w: the log in %s cannot go on; begin with an empty directory, and give that log with --log", errUnknownNode, l.Dir)
 			}
-			joined = false
+			joined, read.adopted = false, true
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, read, err
 		}
-		records, end, err := audit.CommittedSince(l.Dir, anchor, func(id string) bool { return marks[id] })
+		records, end, err := state.lacks(l.Dir)
 		if err != nil {
-			return nil, nil, err
+			return nil, read, err
 		}
 		if joined && slices.ContainsFunc(records, func(r audit.Record) bool { return r.Claviger.Commit != nil && r.Claviger.Commit.Epoch != epoch }) {
-			return nil, nil, fmt.Errorf("server: the audit log in %s is of a node that the store did not have at the time of the backup, and tells of changes of another store", l.Dir)
+			return nil, read, fmt.Errorf("server: the audit log in %s is of a node that the store did not have at the time of the backup, and tells of changes of another store", l.Dir)
 		}
-		if !joined && l.Node != o.Node() {
-			ends[l.Node] = end
+		if !joined && !own {
+			read.ends[l.Node] = end
 		}
 		out = merged(out, ordered(records, l.Node))
 	}
-	return out, ends, nil
+	return out, read, nil
 }
 
 // there reports whether there is a log in the directory.
 func (l NodeLog) there() bool {
 	files, _ := filepath.Glob(filepath.Join(l.Dir, "audit-*.jsonl"))
 	return len(files) > 0
-}
-
-// known is what the store knows of a node's audit log: a line that is in it, and the changes
-// whose outcome it may lack.
-func known(ctx context.Context, db *store.DB, node string) (anchor audit.Head, marks map[string]bool, err error) {
-	if anchor, err = iam.AuditAnchorOf(ctx, db, node); err == nil {
-		marks, err = db.MarksOf(ctx, node)
-	}
-	return anchor, marks, err
 }
 
 // ordered puts the records of one log, which come as they were intended, in the order in which
@@ -417,8 +424,12 @@ func ordered(records []audit.Record, node string) (out []nodeRecord) {
 		x, y := places[a.RequestID], places[b.RequestID]
 		return cmp.Or(cmp.Compare(x.epoch, y.epoch), cmp.Compare(x.revision, y.revision))
 	})
+	var last *audit.Commit
 	for i, r := range records {
-		out = append(out, nodeRecord{r, node, i + 1})
+		if r.Claviger.Commit != nil {
+			last = r.Claviger.Commit
+		}
+		out = append(out, nodeRecord{r, node, i + 1, last})
 	}
 	return out
 }
@@ -428,7 +439,7 @@ func ordered(records []audit.Record, node string) (out []nodeRecord) {
 func merged(a, b []nodeRecord) (out []nodeRecord) {
 	for len(a) > 0 && len(b) > 0 {
 		next := &a
-		before, known := b[0].Claviger.Commit.Before(a[0].Claviger.Commit)
+		before, known := b[0].at.Before(a[0].at)
 		if !known {
 			before = b[0].EventTime.Before(a[0].EventTime)
 		}
@@ -451,7 +462,10 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r
 			}
 			done, err := do.replay(tx, &record.Record)
 			change := changeOf(&record.Record)
+			_, fault := errors.AsType[*model.Fault](err) // it does not fit what there is
 			switch {
+			case fault:
+				r.Open = append(r.Open, change)
 			case err != nil:
 				return fmt.Errorf("line %d of the audit log: %w", record.Claviger.Sequence, err)
 			case record.EventSource == "claviger":
@@ -508,8 +522,16 @@ func changeOf(r *audit.Record) Change {
 
 // accept lets the store be served, and the audit log tell of it. The store takes up
 // how far the log reaches now, and where those of other nodes end.
-func accept(ctx context.Context, c Config, db *store.DB, r Recovery, ends map[string]audit.Head) error {
-	log, err := audit.Open(audit.Config{Dir: c.logDir()})
+func (read readLogs) accept(ctx context.Context, c Config, db *store.DB, r Recovery) error {
+	key, err := findAuditKey(ctx, db, read.keyOf(db.Node()), true)
+	if err != nil {
+		return err
+	}
+	on := audit.Config{Dir: c.logDir()}
+	if on.Signer, on.Verifier, err = key.parse(); err != nil {
+		return err
+	}
+	log, err := audit.Open(on)
 	if err != nil {
 		return err
 	}
@@ -518,11 +540,20 @@ func accept(ctx context.Context, c Config, db *store.DB, r Recovery, ends map[st
 	err = iam.Change(ctx, db, entry, func(tx *store.Tx) error {
 		tx.Unserved()
 		store.AcceptRestored(tx)
-		var err error
-		for node, end := range ends {
+		err := store.Put(tx, auditKeyKind, auditKeyKey(db.Node()), &key)
+		for node, end := range read.ends {
 			err = errors.Join(err, iam.PutAuditAnchor(tx, node, end))
 		}
 		return err
 	})
 	return errors.Join(err, entry.End(), log.Close())
+}
+
+// keyOf is the node that had the log of this one; without a name, the store before it was
+// shared.
+func (read readLogs) keyOf(node string) string {
+	if read.adopted {
+		return ""
+	}
+	return node
 }

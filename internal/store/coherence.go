@@ -197,6 +197,15 @@ func (tx *Tx) doubtful(err error) bool {
 	return !tx.confirmed && (tx.fenced || err != nil || tx.unproved && (tx.listed || len(tx.write) == 0))
 }
 
+// Outlast returns when no node decides any more by what it knew before the call, unless it has
+// asked since.
+func (db *DB) Outlast(ctx context.Context) error {
+	if db.fresh == nil {
+		return nil
+	}
+	return db.sleep(ctx, db.agreed.Load().wait)
+}
+
 // OnlyAdds says that what the transaction writes can take no permission away from anybody,
 // nor make a name mean something else: other nodes may learn of it a moment later.
 func (tx *Tx) OnlyAdds() { tx.unfenced = true }

@@ -47,10 +47,10 @@ func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) strin
 		records, err = db.compare(ctx, to, rename)
 	}
 	if err == nil {
-		err = h.write(ctx, to, db.aead, 0)
+		err = to.Verify(ctx)
 	}
 	if err == nil {
-		err = to.Verify(ctx)
+		err = h.write(ctx, to, db.aead, 0)
 	}
 	return records, err
 }

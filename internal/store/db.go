@@ -19,6 +19,7 @@ type DB struct {
 	engine     Engine
 	deployment string
 	epoch      string
+	unverified bool            // it was not read whole when it was opened
 	key        material.Secret // the store key
 	aead       *material.AEAD
 	opening    Opening
@@ -91,8 +92,11 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 		err = h.genuine(db.aead)
 	}
 	db.epoch = h.Epoch
-	if err == nil && e.Size() <= verifyAtOpen {
+	if db.unverified = e.Size() > verifyAtOpen; err == nil && !db.unverified {
 		err = e.Verify(ctx)
+		if db.unverified = errors.Is(err, ErrHasty); db.unverified {
+			err = nil
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -146,7 +150,7 @@ func (db *DB) Run(ctx context.Context, logger *slog.Logger) {
 		wg.Go(func() { db.keepFresh(ctx, logger) })
 	}
 	wait := 24 * time.Hour
-	if db.Size() > verifyAtOpen {
+	if db.unverified {
 		wait = 0
 	}
 	for {
@@ -156,7 +160,11 @@ func (db *DB) Run(ctx context.Context, logger *slog.Logger) {
 		case <-time.After(wait):
 		}
 		wait = 24 * time.Hour
-		if err := db.Verify(ctx); err != nil && ctx.Err() == nil {
+		err := db.Verify(ctx)
+		if errors.Is(err, ErrHasty) {
+			wait = time.Hour
+		}
+		if err != nil && ctx.Err() == nil {
 			logger.Error("verify the store", "err", err)
 		}
 	}

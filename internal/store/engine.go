@@ -52,6 +52,7 @@ var (
 	ErrNotFound = errors.New("store: no such record")                                       //
 	ErrClosed   = errors.New("store: closed, or stopped after a failed write; reopen it")   // nothing happened
 	ErrFull     = errors.New("store: its last space is kept for what takes something away") // nothing happened
+	ErrHasty    = errors.New("store: it changed too quickly to be read whole")              // try again
 	ErrDoubt    = errors.New("store: this node cannot know what the others have changed")   // nothing is decided
 )
 
@@ -77,7 +78,8 @@ type Engine interface {
 	// that has been kept must be there still, unless begin says that there was none.
 	Protect(hash Hash, begin bool)
 	// Verify reads everything and checks it against the digest. ErrDamaged: it is not
-	// what was committed, or cannot be read; then every later call fails with it.
+	// what was committed, or cannot be read; then every later call fails with it. ErrHasty:
+	// nobody knows.
 	Verify(ctx context.Context) error
 	// Err is nil while commits are possible.
 	Err() error

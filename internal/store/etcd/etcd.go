@@ -65,6 +65,8 @@ type Config struct {
 	Instance  string        // what tells its owner: a node may take over the name that it had itself
 	Lease     time.Duration // of a new store: see store.Shared
 	Logger    *slog.Logger
+	// Hold is closed with the engine: what keeps other processes from being this node. May be nil.
+	Hold io.Closer
 }
 
 // An Engine is a store.Shared in an etcd cluster.
@@ -102,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
 			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}})}})
 	if err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
+		return nil, errors.Join(fmt.Errorf("etcd: %w", err), c.release())
 	}
 	e := &Engine{client: client, prefix: c.Prefix, config: c, logger: c.Logger}
 	e.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -273,7 +275,14 @@ func (e *Engine) Close() error {
 	e.leave()
 	e.stop()
 	e.wg.Wait()
-	return e.client.Close()
+	return errors.Join(e.client.Close(), e.config.release())
+}
+
+func (c *Config) release() error {
+	if c.Hold == nil {
+		return nil
+	}
+	return c.Hold.Close()
 }
 
 // patiently calls fn until it succeeds or fails for good, each time with tryTimeout.

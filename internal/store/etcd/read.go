@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 
@@ -102,7 +103,7 @@ func (e *Engine) at(ctx context.Context, fn func(context.Context, instant, ...cl
 }
 
 // errForgotten reports that the cluster was compacted beyond an instant while it was read.
-var errForgotten = errors.New("etcd: the cluster was compacted while everything was read; try again, or have it keep more of its history")
+var errForgotten = fmt.Errorf("%w: the etcd cluster was compacted meanwhile; try again, or have it keep more of its history", store.ErrHasty)
 
 // Snapshot reads everything as of one instant, page by page.
 func (e *Engine) Snapshot(ctx context.Context, fn func(store.Rev, iter.Seq[store.Item]) error) error {

@@ -46,7 +46,7 @@ func (e *Engine) Verify(ctx context.Context) error {
 		return err
 	})
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		return nil // as below
+		return errForgotten
 	}
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
@@ -63,8 +63,6 @@ func (e *Engine) Verify(ctx context.Context) error {
 		return nil
 	})
 	switch {
-	case errors.Is(err, errForgotten):
-		return nil // the next one will be quicker, or find it less busy
 	case err != nil:
 		return err
 	case len(digests.Kvs) == 0 && !begun:

@@ -1,0 +1,27 @@
+//go:build unix
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked reports that another process has a lock.
+var ErrLocked = errors.New("in use by another process")
+
+// Lock takes the lock that is the file at path, which it makes, for this process alone: it goes
+// when the file is closed. ErrLocked: another one has it.
+func Lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrLocked, err), f.Close())
+	}
+	return f, nil
+}
