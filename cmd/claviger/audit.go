@@ -29,6 +29,9 @@ func auditVerify(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if err := parse(f, args); err != nil {
 		return err
 	}
+	if len(logs) > 0 && (given(f, "checkpoint") || given(f, "public-key") || given(f, "audit-dir")) {
+		return errors.New("--checkpoint, --public-key and --audit-dir are for one log: verify it without --log")
+	}
 	if len(logs) > 0 {
 		return verifyLogs(ctx, &d, logs, *output, stdout, stderr)
 	}

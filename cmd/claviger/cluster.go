@@ -22,7 +22,7 @@ func clusterStatus(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	return d.operator(ctx, stderr, func(o operate.Operator) error {
+	return d.node(func(o operate.Operator) error {
 		c, err := o.ClusterState(ctx)
 		if err != nil {
 			return err
@@ -39,22 +39,47 @@ func clusterStatus(ctx context.Context, args []string, stdout, stderr io.Writer)
 	})
 }
 
+// node runs a command by the node that is running in the directory.
+func (d *dataDir) node(command func(operate.Operator) error) error {
+	if d.dir == "" {
+		return errors.New("the command needs --data DIR")
+	}
+	client, err := operate.Dial(d.dir)
+	if errors.Is(err, operate.ErrNotServed) {
+		return fmt.Errorf("no node is running in %s: ask one that is", d.dir)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(command(client), client.Close())
+}
+
 func printCluster(w io.Writer, c server.ClusterState) error {
 	fmt.Fprintf(w, "asked node %s: lease %s, last change %d\n", c.Node, c.Lease, c.Head)
 	if c.Doubt != "" {
 		fmt.Fprintf(w, "it decides nothing: %s\n", c.Doubt)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nNODE\tSTATE\tHOST\tURL\tVERSION\tSINCE\tAUDIT LINES")
+	fmt.Fprintln(t, "\nNODE\tSTATE\tLAST CHANGE\tSURE OF\tHOST\tURL\tVERSION\tSINCE\tAUDIT LINES")
 	for _, n := range c.Nodes {
-		state := "not running"
+		state, head, sure := "not running", "", ""
+		if v := n.View; v != nil {
+			head, sure = fmt.Sprint(v.Head), "nothing yet"
+			if v.Age != "" {
+				sure = v.Age + " ago"
+			}
+		}
 		switch {
+		case n.View != nil && n.View.Doubt != "":
+			state = "decides nothing"
+		case n.Running && n.View == nil:
+			state = "running, silent"
 		case n.Leads:
 			state = "running, leads"
 		case n.Running:
 			state = "running"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, state, n.Host, n.URL, n.Version, n.Since.Format(time.RFC3339), n.Audit)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, state, head, sure, n.Host, n.URL, n.Version, n.Since.Format(time.RFC3339), n.Audit)
 	}
 	fmt.Fprintln(t, "\nETCD MEMBER\tSTATE\tVERSION\tBEHIND\tUSED\tFILE\tQUOTA\tFULL")
 	for _, m := range c.Etcd.Members {
@@ -65,7 +90,11 @@ func printCluster(w io.Writer, c server.ClusterState) error {
 		case m.Leads:
 			state = "leads"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d MB\t%d MB\t%d MB\t%.0f%%\n", m.Endpoint, state, m.Version, m.Behind, m.Used>>20, m.Bytes>>20, m.Quota>>20, 100*m.Full())
+		quota, full := "not told", "not known"
+		if m.Quota > 0 {
+			quota, full = fmt.Sprintf("%d MB", m.Quota>>20), fmt.Sprintf("%.0f%%", 100*m.Full())
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d MB\t%d MB\t%s\t%s\n", m.Endpoint, state, m.Version, m.Behind, m.Used>>20, m.Bytes>>20, quota, full)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -91,7 +120,7 @@ func clusterLease(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if *to < 0 {
 		return errors.New("cluster lease needs --to DURATION")
 	}
-	return d.operator(ctx, stderr, func(o operate.Operator) error {
+	return d.node(func(o operate.Operator) error {
 		if err := o.SetLease(ctx, *to); err != nil {
 			return err
 		}
@@ -112,7 +141,7 @@ func clusterForget(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if *node == "" {
 		return errors.New("cluster forget needs --node NAME")
 	}
-	return d.operator(ctx, stderr, func(o operate.Operator) error {
+	return d.node(func(o operate.Operator) error {
 		if err := o.ForgetNode(ctx, *node); err != nil {
 			return err
 		}

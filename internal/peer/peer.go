@@ -36,6 +36,7 @@ const questionTo, answerTo = "peer question to ", "peer answer to "
 type Question struct {
 	At    time.Time
 	Nonce []byte
+	About string // which of those who answer is asked
 	Body  []byte
 }
 
@@ -64,9 +65,9 @@ func New(db *store.DB, certificate func() (tls.Certificate, error)) *Asker {
 // Close ends connections that are kept.
 func (a *Asker) Close() { a.http.CloseIdleConnections() }
 
-// Ask asks the node of that name, at its URL.
-func (a *Asker) Ask(ctx context.Context, node, url string, body []byte) (answer []byte, err error) {
-	q := Question{At: time.Now().UTC(), Nonce: make([]byte, 16), Body: body}
+// Ask asks the node of that name, at its URL, about something.
+func (a *Asker) Ask(ctx context.Context, node, url, about string, body []byte) (answer []byte, err error) {
+	q := Question{At: time.Now().UTC(), Nonce: make([]byte, 16), About: about, Body: body}
 	_, _ = rand.Read(q.Nonce) // it never fails
 	text, err := json.Marshal(q)
 	if err != nil {
@@ -101,16 +102,17 @@ func (a *Asker) Ask(ctx context.Context, node, url string, body []byte) (answer 
 // errStranger reports what no node has asked this one.
 var errStranger = errors.New("peer: not a question to this node")
 
+// An Answerer answers questions about one thing.
+type Answerer func(ctx context.Context, body []byte) ([]byte, error)
+
 // A Desk answers what other nodes ask. It is safe for concurrent use.
 type Desk struct {
-	db     *store.DB
-	answer func(ctx context.Context, body []byte) ([]byte, error)
+	db      *store.DB
+	answers map[string]Answerer
 }
 
-// NewDesk makes a Desk that has answer answer.
-func NewDesk(db *store.DB, answer func(ctx context.Context, body []byte) ([]byte, error)) *Desk {
-	return &Desk{db, answer}
-}
+// NewDesk makes a Desk that has answers answer, each what questions are about.
+func NewDesk(db *store.DB, answers map[string]Answerer) *Desk { return &Desk{db, answers} }
 
 // Open opens what a request has as its body: a question that another node has asked this one
 // lately, or else an error.
@@ -131,7 +133,11 @@ func (d *Desk) Open(sealed []byte) (*Question, error) {
 
 // Answer answers a question; what it returns is the body of the answer.
 func (d *Desk) Answer(ctx context.Context, q *Question) ([]byte, error) {
-	text, err := d.answer(ctx, q.Body)
+	answer := d.answers[q.About]
+	if answer == nil {
+		return nil, fmt.Errorf("peer: a question about %q, of another release", q.About)
+	}
+	text, err := answer(ctx, q.Body)
 	if err != nil {
 		return nil, err
 	}

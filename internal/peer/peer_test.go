@@ -64,42 +64,45 @@ func TestAsk(t *testing.T) {
 	db := openStore(t) // of a node without a name
 	asker := New(db, nil)
 	defer asker.Close()
-	url, last := serve(t, NewDesk(db, func(_ context.Context, body []byte) ([]byte, error) {
+	url, last := serve(t, NewDesk(db, map[string]Answerer{"it": func(_ context.Context, body []byte) ([]byte, error) {
 		if string(body) == "fail" {
 			return nil, errors.New("no")
 		}
 		return append([]byte("you asked "), body...), nil
-	}))
-	answer, err := asker.Ask(t.Context(), "", url, []byte("something secret"))
+	}}))
+	answer, err := asker.Ask(t.Context(), "", url, "it", []byte("something secret"))
 	if err != nil || string(answer) != "you asked something secret" {
 		t.Fatalf("Ask = %q, %v", answer, err)
 	}
 	if strings.Contains(string(*last), "secret") {
 		t.Error("the question can be read on its way")
 	}
-	if _, err := asker.Ask(t.Context(), "", url, []byte("fail")); err == nil || !strings.Contains(err.Error(), "500") {
+	if _, err := asker.Ask(t.Context(), "", url, "it", []byte("fail")); err == nil || !strings.Contains(err.Error(), "500") {
 		t.Errorf("a node that cannot answer: %v", err)
 	}
-	if _, err := asker.Ask(t.Context(), "another", url, nil); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := asker.Ask(t.Context(), "another", url, "it", nil); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a question to another node: %v", err)
+	}
+	if _, err := asker.Ask(t.Context(), "", url, "the weather", nil); err == nil || !strings.Contains(err.Error(), "500") {
+		t.Errorf("a question about what nobody answers: %v", err)
 	}
 	stranger := New(openStore(t), nil)
 	defer stranger.Close()
-	if _, err := stranger.Ask(t.Context(), "", url, nil); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := stranger.Ask(t.Context(), "", url, "it", nil); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a stranger's question: %v", err)
 	}
 	other, _ := serve(t, NewDesk(openStore(t), nil))
-	if _, err := asker.Ask(t.Context(), "", other, nil); err == nil {
+	if _, err := asker.Ask(t.Context(), "", other, "it", nil); err == nil {
 		t.Error("a stranger answers")
 	}
 	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("yes")) }))
 	defer liar.Close()
-	if _, err := asker.Ask(t.Context(), "", liar.URL, nil); err == nil || !strings.Contains(err.Error(), "does not share this store") {
+	if _, err := asker.Ask(t.Context(), "", liar.URL, "it", nil); err == nil || !strings.Contains(err.Error(), "does not share this store") {
 		t.Errorf("an answer that nobody sealed: %v", err)
 	}
 	redirect := httptest.NewServer(http.RedirectHandler(url+Path, http.StatusTemporaryRedirect))
 	defer redirect.Close()
-	if _, err := asker.Ask(t.Context(), "", redirect.URL, nil); err == nil || !strings.Contains(err.Error(), "307") {
+	if _, err := asker.Ask(t.Context(), "", redirect.URL, "it", nil); err == nil || !strings.Contains(err.Error(), "307") {
 		t.Errorf("a redirect: %v", err)
 	}
 }

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
@@ -46,9 +48,8 @@ func (c Config) join(ctx context.Context, db *store.DB) error {
 	})
 }
 
-// errUnknownNode reports a data directory of a node that the store has never had: it was
-// restored from a backup of before the node joined.
-var errUnknownNode = errors.New("server: the audit log is of a node that the store did not have at the time of its backup")
+// errUnknownNode reports a data directory of a node of which the store knows nothing.
+var errUnknownNode = errors.New("server: the audit log is of a node that was forgotten, or that joined after the backup from which the store was restored")
 
 // checkLog refuses to go on with the audit log of a node that the store does not know.
 func (c Config) checkLog(ctx context.Context, db *store.DB) error {
@@ -89,6 +90,44 @@ func members(ctx context.Context, db *store.DB) (out []member, err error) {
 
 const maxMembers = 1000
 
+// What nodes ask each other about. Releases before the second one asked about events alone, and
+// did not say so.
+const (
+	aboutEvents = ""
+	aboutState  = "state"
+)
+
+// A NodeView is what a node says of itself.
+type NodeView struct {
+	Head  store.Rev // the last commit that it has seen
+	Age   string    `json:",omitzero"` // how long ago its view was certainly current; empty: it never was
+	Doubt string    `json:",omitzero"` // why it decides nothing
+}
+
+// view is what this node says of itself.
+func (s *Server) view() (v NodeView) {
+	v.Head = s.DB.Head()
+	if age, ok := s.DB.Age(); ok {
+		v.Age = age.Round(time.Millisecond).String()
+	}
+	if err := s.DB.Err(); err != nil {
+		v.Doubt = err.Error()
+	}
+	return v
+}
+
+// answerState tells another node.
+func (s *Server) answerState(context.Context, []byte) ([]byte, error) { return json.Marshal(s.view()) }
+
+// viewOf asks another node.
+func (s *Server) viewOf(ctx context.Context, m member) (v NodeView, err error) {
+	text, err := s.asker.Ask(ctx, m.Name, m.URL, aboutState, nil)
+	if err == nil {
+		err = json.Unmarshal(text, &v)
+	}
+	return v, err
+}
+
 // A NodeState is a node as the cluster knows it.
 type NodeState struct {
 	Name    string
@@ -99,14 +138,14 @@ type NodeState struct {
 	Since   time.Time // running, or when it began to run last
 	Leads   bool      // does what one node does for all
 	Audit   uint64    // how many lines its audit log has at least
+	View    *NodeView `json:",omitzero"` // nil: it is not running, or did not say
 }
 
 // A ClusterState is what a node knows of its cluster.
 type ClusterState struct {
-	Node    string    // which was asked
-	Lease   string    // how long it decides by what it was last sure of
-	Doubt   string    `json:",omitzero"` // why it decides nothing
-	Head    store.Rev // the last commit that it has seen
+	Node  string // which was asked
+	Lease string // how long nodes decide by what they were last sure of
+	NodeView
 	Nodes   []NodeState
 	Etcd    etcd.Health
 	Alarms  []string `json:",omitzero"`
@@ -118,10 +157,7 @@ func (s *Server) ClusterState(ctx context.Context) (ClusterState, error) {
 	if s.cluster == nil {
 		return ClusterState{}, ErrAlone
 	}
-	c := ClusterState{Node: s.DB.Node(), Lease: s.DB.Lease().String(), Head: s.DB.Head()}
-	if err := s.DB.Err(); err != nil {
-		c.Doubt = err.Error()
-	}
+	c := ClusterState{Node: s.DB.Node(), Lease: s.DB.Lease().String(), NodeView: s.view()}
 	var err error
 	if c.Etcd, err = s.cluster.Health(ctx); err == nil {
 		c.Nodes, err = s.nodes(ctx, c.Etcd.Nodes)
@@ -130,8 +166,18 @@ func (s *Server) ClusterState(ctx context.Context) (ClusterState, error) {
 		c.Problem = err.Error()
 	}
 	c.Alarms = c.Etcd.Alarms()
+	for _, r := range c.Etcd.Nodes {
+		if !slices.ContainsFunc(c.Nodes, func(n NodeState) bool { return n.Name == r.Name }) && c.Problem == "" {
+			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is running and was forgotten: stop it", r.Name))
+		}
+	}
 	for _, n := range c.Nodes {
-		if !n.Running {
+		switch {
+		case n.View != nil && n.View.Doubt != "":
+			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s decides nothing: %s", n.Name, n.View.Doubt))
+		case n.Running && n.View == nil:
+			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is running, and does not answer this one at %s", n.Name, n.URL))
+		case !n.Running:
 			c.Alarms = append(c.Alarms, fmt.Sprintf("the node %s is not running; if it is gone for good, keep its audit log and say claviger cluster forget --node %s", n.Name, n.Name))
 		}
 	}
@@ -155,6 +201,20 @@ func (s *Server) nodes(ctx context.Context, running []etcd.Running) (out []NodeS
 		n.Audit = head.Sequence
 		out = append(out, n)
 	}
+	var wg sync.WaitGroup
+	for i := range out {
+		switch n := &out[i]; {
+		case n.Name == s.DB.Node():
+			n.View = new(s.view())
+		case n.Running:
+			wg.Go(func() {
+				if v, err := s.viewOf(ctx, known[i]); err == nil {
+					n.View = &v
+				}
+			})
+		}
+	}
+	wg.Wait()
 	return out, nil
 }
 
@@ -182,7 +242,7 @@ func (s *Server) Lookup(ctx context.Context, name string, question []byte) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("server: the node %s: %w", name, err)
 	}
-	return s.asker.Ask(ctx, name, url, question)
+	return s.asker.Ask(ctx, name, url, aboutEvents, question)
 }
 
 // SetLease makes all nodes agree on another lease. It takes some leases.
@@ -194,7 +254,7 @@ func (s *Server) SetLease(ctx context.Context, lease time.Duration) error {
 }
 
 // ForgetNode ends that the store knows of a node that is gone for good, and of its audit
-// log. One that is running is not forgotten.
+// log. One that is running is not forgotten; one that only seemed to be gone stops.
 func (s *Server) ForgetNode(ctx context.Context, name string) error {
 	if s.cluster == nil {
 		return ErrAlone
@@ -210,8 +270,12 @@ func (s *Server) ForgetNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	marks, err := s.DB.MarksOf(ctx, name)
+	if err != nil {
+		return err
+	}
 	return s.operated("ForgetNode", map[string]string{"node": name, "auditLines": fmt.Sprint(head.Sequence), "auditHash": head.Hash}, func() error {
-		return s.DB.Update(ctx, func(tx *store.Tx) error {
+		err := s.DB.Update(ctx, func(tx *store.Tx) error {
 			if _, err := store.Get(tx, memberKind, memberPrefix+name); errors.Is(err, store.ErrNotFound) {
 				return fmt.Errorf("server: there is no node %s", name)
 			} else if err != nil {
@@ -219,8 +283,17 @@ func (s *Server) ForgetNode(ctx context.Context, name string) error {
 			}
 			tx.OnlyAdds()
 			tx.Delete(memberPrefix + name)
+			tx.Delete(iam.AuditAnchorKey(name))
+			tx.Delete(auditKeyKey(name))
+			for id := range marks {
+				tx.Delete(store.MarksOf(name) + id)
+			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return s.cluster.Depose(ctx, name)
 	})
 }
 

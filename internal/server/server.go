@@ -156,7 +156,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	events := trail.New(db, log, others, c.logger())
 	var desk *peer.Desk
 	if s.asker != nil {
-		desk = peer.NewDesk(db, events.Answer)
+		desk = peer.NewDesk(db, map[string]peer.Answerer{aboutEvents: events.Answer, aboutState: s.answerState})
 	}
 	s.handler = wire.NewServer(wire.Config{Trail: events, Peer: desk,
 		DB: db, Directory: directory, KMS: s.KMS, IAM: iam.NewService(db), STS: sts.NewService(db, directory, c.Logger), Organizations: org.NewService(db),

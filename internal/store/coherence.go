@@ -71,7 +71,7 @@ func (db *DB) learnLease(a *agreed, changes int) bool {
 	}
 	db.agreed.Store(a)
 	db.leaseKnown.Store(true)
-	db.fresh.lease.Store(int64(a.lease))
+	db.fresh.lease.Store(int64(usableLease(a.lease)))
 	return true
 }
 
@@ -112,6 +112,16 @@ func (db *DB) Lease() time.Duration {
 		return 0
 	}
 	return time.Duration(db.fresh.lease.Load())
+}
+
+// Age is how long ago the view of a shared store was certainly current. ok is false if it never
+// was, or the store is not shared.
+func (db *DB) Age() (age time.Duration, ok bool) {
+	if db.fresh == nil {
+		return 0, false
+	}
+	since := db.fresh.since.Load()
+	return db.fresh.clock() - time.Duration(since), since >= 0
 }
 
 // SetLease makes all nodes agree on another lease, 0 to a minute. It takes some leases. If

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -133,16 +135,17 @@ func (e *Engine) leave() {
 	_, _ = e.client.Revoke(ctx, m.lease) // otherwise it runs out
 }
 
-// Depose makes every other node that goes on from before, without having started again, stop
-// for good at its next change or probe: it has lost its turn.
-func (e *Engine) Depose(ctx context.Context) error {
+// Depose makes other nodes that go on from before, without having started again, stop for good
+// at their next change or probe: they have lost their turns. Without names, it is all others.
+func (e *Engine) Depose(ctx context.Context, nodes ...string) error {
 	return e.patiently(ctx, func(ctx context.Context) error {
 		turns, err := e.client.Get(ctx, e.prefix+turnPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 		if err != nil {
 			return err
 		}
 		for _, turn := range turns.Kvs {
-			if string(turn.Key) == e.turns.key() {
+			name := strings.TrimPrefix(string(turn.Key), e.prefix+turnPrefix)
+			if name == e.config.Node || len(nodes) > 0 && !slices.Contains(nodes, name) {
 				continue
 			}
 			if _, err := e.client.Put(ctx, string(turn.Key), string(nonce())); err != nil {
