@@ -101,30 +101,29 @@ func (c Config) alone() error {
 	return nil
 }
 
-// engine opens the engine of the store: the file in the data directory, or the cluster.
-func (c Config) engine(ctx context.Context) (store.Engine, error) {
+// engine opens the engine of the store: the file in the data directory, or the cluster. made is
+// the node that the directory is to be, if it was none.
+func (c Config) engine(ctx context.Context) (e store.Engine, made *node, err error) {
 	if c.Cluster == nil {
-		return bolt.Open(storePath(c.Dir))
+		e, err = bolt.Open(storePath(c.Dir))
+		return e, nil, err
 	}
-	n, made, err := c.findNode()
+	n, isNew, err := c.findNode()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	hold, err := durable.Lock(filepath.Join(c.Dir, lockFile)) // a node that is running must not lose its name to a command
 	if err != nil {
-		return nil, fmt.Errorf("server: the data directory %s: %w", c.Dir, err)
+		return nil, nil, fmt.Errorf("server: the data directory %s: %w", c.Dir, err)
 	}
 	config := *c.Cluster
 	config.Node, config.Instance, config.Logger, config.Hold = n.Name, n.Instance, c.logger(), hold
-	e, err := etcd.Open(ctx, config)
+	if isNew {
+		made = &n
+	}
+	cluster, err := etcd.Open(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if made {
-		err = n.remember(c.Dir)
-	}
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
+	return cluster, made, nil
 }

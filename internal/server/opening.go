@@ -82,7 +82,7 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if info, err := os.Stat(c.Dir); err == nil && info.Mode().Perm()&0o022 != 0 {
 		c.logger().Warn("others may write to the data directory", "mode", info.Mode().Perm().String())
 	}
-	engine, err := c.engine(ctx)
+	engine, made, err := c.engine(ctx)
 	if err != nil {
 		return o, err
 	}
@@ -100,6 +100,11 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	}
 	if err == nil {
 		o.tell(c.logger())
+	}
+	if err == nil && made != nil {
+		if err = made.remember(c.Dir); err != nil {
+			return o, errors.Join(err, o.Close())
+		}
 	}
 	if err != nil && o.DB == nil {
 		err = errors.Join(err, engine.Close())

@@ -192,14 +192,17 @@ func restoreFile(_ context.Context, c Config, take func() error, fill func(store
 
 // restoreCluster has fill fill a cluster that has no store. Its header comes last.
 func restoreCluster(ctx context.Context, c Config, take func() error, fill func(store.Engine) error) error {
-	e, err := c.engine(ctx)
+	e, made, err := c.engine(ctx)
 	if err != nil {
 		return err
 	}
 	if err := take(); err != nil {
 		return errors.Join(err, e.Close())
 	}
-	return fill(e)
+	if err := fill(e); err != nil || made == nil {
+		return err
+	}
+	return made.remember(c.Dir)
 }
 
 // servable refuses a store that is an older copy, and has not been accepted.

@@ -17,6 +17,9 @@ func (db *DB) Copy(ctx context.Context, to Engine, rename func(key string) strin
 	if there, err := anything(ctx, to); err != nil || there {
 		return 0, errors.Join(errors.New("store: where it is to be copied there is a store already, or a copy that was broken off"), err)
 	}
+	if err := join(ctx, to); err != nil {
+		return 0, err
+	}
 	h, _, err := readHeader(ctx, db.engine)
 	if err != nil {
 		return 0, err

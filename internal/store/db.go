@@ -78,6 +78,9 @@ func open(ctx context.Context, e Engine, seals []Seal) (*DB, error) {
 	if db.aead, err = material.NewAEAD(key); err != nil {
 		return nil, err
 	}
+	if err := join(ctx, e); err != nil {
+		return nil, err
+	}
 	hash, err := newHash(key)
 	if err != nil {
 		return nil, err

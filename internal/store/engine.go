@@ -88,11 +88,21 @@ type Engine interface {
 	Close() error
 }
 
+// join lets a node of a shared store commit.
+func join(ctx context.Context, e Engine) error {
+	if s, ok := e.(Shared); ok {
+		return s.Join(ctx)
+	}
+	return nil
+}
+
 // A Shared engine is one that other nodes commit to as well. What it reads, and what it tells
 // its watchers, is the state of an instant that lags behind theirs.
 type Shared interface {
 	Engine
-	// Node is the name of this node; no other that is running has the same.
+	// Join takes the node's name. Before it nothing may be committed. Once more does no harm.
+	Join(ctx context.Context) error
+	// Node is the name of this node; no other that has joined and is running has the same.
 	Node() string
 	// Reach returns once reads and watchers have everything that was committed, by
 	// anybody, before the call.

@@ -83,6 +83,9 @@ func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sea
 		key = k
 	}
 	defer clear(key)
+	if err := join(ctx, e); err != nil {
+		return err
+	}
 	hash, err := newHash(key)
 	if err != nil {
 		return err

@@ -299,6 +299,7 @@ func (n *simNode) Verify(context.Context) error { return nil }
 func (n *simNode) Err() error                   { return nil }
 func (n *simNode) Size() int64                  { return 0 }
 func (n *simNode) Node() string                 { return "node" }
+func (n *simNode) Join(context.Context) error   { return nil }
 func (n *simNode) NewLease() time.Duration      { return n.c.lease }
 func (n *simNode) MaxOps() int                  { return 128 }
 func (n *simNode) Full() bool                   { return n.full }

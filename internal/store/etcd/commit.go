@@ -79,7 +79,7 @@ type pending struct {
 	done bool
 }
 
-func newTurns(e *Engine) *turns { return &turns{e: e} }
+func newTurns(e *Engine) *turns { return &turns{e: e, at: place{flight: true}} } // where it is is not known yet
 
 func (t *turns) place() place {
 	t.placeMu.Lock()

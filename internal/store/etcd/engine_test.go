@@ -32,6 +32,9 @@ func open(t *testing.T, endpoints []string, node string) *Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
+	if err := e.Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return e
 }
 
@@ -225,9 +228,18 @@ func TestTwoOfOneName(t *testing.T) {
 	c := etcdtest.Start(t, 1)
 	a := open(t, c.Endpoints(), "a")
 	put(t, a, "k", "1")
-	if _, err := Open(t.Context(), Config{Endpoints: c.Endpoints(), Prefix: "/p/", Node: "a", Instance: "another", Logger: quiet}); !errors.Is(err, errTaken) {
-		t.Errorf("Open of a name that is taken = %v", err)
+	other, err := Open(t.Context(), Config{Endpoints: c.Endpoints(), Prefix: "/p/", Node: "a", Instance: "another", Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer other.Close()
+	if got := value(t, other, "k"); got != "1" {
+		t.Errorf("an onlooker reads %q", got)
+	}
+	if err := other.Join(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("Join with a name that is taken = %v", err)
+	}
+	put(t, a, "k", "1") // who looked on has taken nothing
 	again := open(t, c.Endpoints(), "a") // the same directory, copied
 	put(t, again, "k", "2")
 	if _, err := a.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "k", Val: []byte("3")}}}); err == nil || !strings.Contains(err.Error(), "another process writes") {

@@ -79,6 +79,9 @@ type Engine struct {
 	turns  *turns
 	member atomic.Pointer[membership] // nil: this node has no name yet, or has left
 
+	joinMu sync.Mutex // guards joined
+	joined bool
+
 	cluster uint64 // its id
 	maxOps  int
 	size    atomic.Int64
@@ -90,8 +93,8 @@ type Engine struct {
 	wg   sync.WaitGroup
 }
 
-// Open connects to the cluster. It fails if no member answers within some seconds, if one
-// that does is too old, or if a node of this name is running already.
+// Open connects to the cluster, as an onlooker until Join. It fails if no member answers within
+// some seconds, or if one that does is too old.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -130,17 +133,30 @@ func (e *Engine) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.view.begin(ctx); err != nil {
+		return err
+	}
+	e.learnLimits(ctx)
+	e.wg.Go(e.tend)
+	return nil
+}
+
+// Join takes the node's name and its turn. It fails if a node of this name is running already.
+func (e *Engine) Join(ctx context.Context) error {
+	e.joinMu.Lock()
+	defer e.joinMu.Unlock()
+	if e.joined {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	if err := e.enter(ctx); err != nil {
 		return err
 	}
 	if err := e.turns.begin(ctx); err != nil {
 		return err
 	}
-	if err := e.view.begin(ctx); err != nil {
-		return err
-	}
-	e.learnLimits(ctx)
-	e.wg.Go(e.tend)
+	e.joined = true
 	return nil
 }
 
