@@ -24,12 +24,19 @@ type testCluster struct {
 	dirs   [hosts]string
 	nodes  [hosts]*process
 	args   []string // of every node
+	own    bool     // each node asks the member of its host alone
 }
 
 // startCluster starts the hosts and their nodes.
 func startCluster(t *testing.T, binary string, args ...string) *testCluster {
 	t.Helper()
-	c := &testCluster{Hosts: etcdtest.StartHosts(t, hosts), t: t, binary: binary, args: args}
+	return (&testCluster{t: t, binary: binary, args: args}).start()
+}
+
+func (c *testCluster) start() *testCluster {
+	t := c.t
+	t.Helper()
+	c.Hosts = etcdtest.StartHosts(t, hosts)
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
 			if n != nil {
@@ -61,7 +68,11 @@ func copyFile(t testing.TB, from, to string) {
 
 // store is the cluster as --store takes it, the member of the same host first.
 func (c *testCluster) store(i int) string {
-	return "etcd://" + strings.ReplaceAll(strings.Join(c.Endpoints(i), ","), "http://", "")
+	endpoints := c.Endpoints(i)
+	if c.own {
+		endpoints = endpoints[:1]
+	}
+	return "etcd://" + strings.ReplaceAll(strings.Join(endpoints, ","), "http://", "")
 }
 
 // url is where a node listens.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json/v2"
 	"errors"
@@ -45,7 +46,9 @@ func (o operator) run(args ...string) string {
 }
 
 func (o operator) try(args ...string) (string, error) {
-	out, err := exec.Command(o.binary, args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(o.t.Context(), time.Minute) // what should be refused may serve
+	defer cancel()
+	out, err := exec.CommandContext(ctx, o.binary, args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -122,13 +125,15 @@ func TestMigration(t *testing.T) {
 	o.refused("say where with --store", "serve", "--data", dir)
 	o.refused("there is a store already", "migrate", "--from", copyOfStore(t, dir), "--to", o.store, "--node-name", "n3")
 
+	o.refused("cannot be that of other", "serve", "--data", dir, "--store", o.store, "--node-name", "other")
 	one := o.serve(dir, "n1")
 	decrypts(one)
 	o.refused("no root key", "serve", "--data", second, "--store", o.store, "--node-name", "n2")
 	copyFile(t, filepath.Join(dir, "root.key"), filepath.Join(second, "root.key"))
 	copyFile(t, filepath.Join(dir, "root-credentials"), filepath.Join(second, "root-credentials"))
-	o.refused("a node of this name is running", "serve", "--data", t.TempDir(), "--store", o.store, "--node-name", "n1")
-	o.refused("cannot be that of other", "serve", "--data", second, "--store", o.store, "--node-name", "other")
+	another := t.TempDir()
+	copyFile(t, filepath.Join(dir, "root.key"), filepath.Join(another, "root.key"))
+	o.refused("a node of this name is running", "serve", "--data", another, "--store", o.store, "--node-name", "n1")
 	two := o.serve(second, "n2")
 	decrypts(two)
 	o.refused("in use by another process", "restore", "accept", "--data", second, "--store", o.store) // and takes its name from nobody

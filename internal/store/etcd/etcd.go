@@ -103,9 +103,10 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		Endpoints: c.Endpoints, TLS: c.TLS, Logger: zap.NewNop(),
 		DialTimeout: tryTimeout, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
 		MaxCallSendMsgSize: 2 * store.MaxTxnBytes,
-		// A member that comes back is found again within a second.
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
-			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}})}})
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(demandLeader),
+			// A member that comes back is found again within a second.
+			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
+				Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}})}})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("etcd: %w", err), c.release())
 	}
@@ -117,6 +118,15 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
+}
+
+// demandLeader makes a member without a leader, which has lost the others, refuse a request at
+// once: it would keep it until that has failed, and meanwhile another one can answer.
+func demandLeader(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if method != "/etcdserverpb.Maintenance/Status" { // which tells just that
+		ctx = clientv3.WithRequireLeader(ctx)
+	}
+	return invoke(ctx, method, req, reply, cc, options...)
 }
 
 // gRPC logs nothing: what matters comes back as errors. It wants that said before anything
