@@ -3,9 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json/v2"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -439,4 +444,80 @@ func TestClusterRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.refused("TLS fails: the member does not speak it", "serve", "--data", first, "--store", store, "--node-name", "n1", "--etcd-ca", filepath.Join(wrong, "cert.pem"))
+}
+
+// expiring imports key material that expires in a moment, into n new keys.
+func expiring(t *testing.T, k *kms.Client, n int) {
+	t.Helper()
+	for range n {
+		key, err := k.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: kmstypes.OriginTypeExternal})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := k.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: key.KeyMetadata.KeyId, WrappingAlgorithm: "RSAES_OAEP_SHA_256", WrappingKeySpec: "RSA_2048"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := x509.ParsePKIXPublicKey(p.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), make([]byte, 32), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{KeyId: key.KeyMetadata.KeyId, EncryptedKeyMaterial: wrapped, ImportToken: p.ImportToken,
+			ValidTo: aws.Time(time.Now().Add(2 * time.Second))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestBackgroundOnce: what one node does for all is done once, by another one when that one
+// stands still or dies.
+func TestBackgroundOnce(t *testing.T) {
+	cluster := etcdtest.Start(t, 1)
+	o := operator{t, build(t), "etcd://" + strings.TrimPrefix(cluster.Endpoints()[0], "http://")}
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	var nodes []*process
+	for i, dir := range dirs {
+		if i > 0 {
+			copyFile(t, filepath.Join(dirs[0], "root.key"), filepath.Join(dir, "root.key"))
+			copyFile(t, filepath.Join(dirs[0], "root-credentials"), filepath.Join(dir, "root-credentials"))
+		}
+		nodes = append(nodes, o.serve(dir, fmt.Sprint("n", i+1)))
+	}
+	erased := func() (n int) { // of all nodes' logs
+		for _, dir := range dirs {
+			out := o.run("audit", "query", "--data", dir, "--event-name", "DeleteExpiredKeyMaterial", "--output", "json")
+			n += strings.Count(out, `"committed":true`)
+		}
+		return n
+	}
+	leads := func(asked int, name string) bool {
+		return slices.ContainsFunc(o.state(dirs[asked]).Nodes, func(n server.NodeState) bool { return n.Name == name && n.Leads })
+	}
+	eventually(t, func() bool { return leads(2, "n1") })
+	k, _ := nodes[2].clients()
+	expiring(t, k, 4)
+	if err := nodes[0].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return erased() == 4 })
+	if err := nodes[0].cmd.Process.Signal(syscall.SIGCONT); err != nil { // which believes to lead, for a moment
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return readiness(nodes[0]) == http.StatusOK })
+	expiring(t, k, 4)
+	second := 1
+	if leads(2, "n3") {
+		second = 2
+	}
+	etcdtest.Kill(nodes[second].cmd)
+	eventually(t, func() bool { return erased() == 8 })
+	o.stop(nodes[0])
+	o.stop(nodes[3-second])
+	if n := erased(); n != 8 {
+		t.Errorf("of 8 keys material was erased %d times", n)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"github.com/claviger/claviger/internal/durable/disktest"
@@ -239,7 +240,7 @@ func TestTwoOfOneName(t *testing.T) {
 	if err := other.Join(t.Context()); !errors.Is(err, errTaken) {
 		t.Errorf("Join with a name that is taken = %v", err)
 	}
-	put(t, a, "k", "1") // who looked on has taken nothing
+	put(t, a, "k", "1")                  // who looked on has taken nothing
 	again := open(t, c.Endpoints(), "a") // the same directory, copied
 	put(t, again, "k", "2")
 	if _, err := a.Commit(t.Context(), store.Txn{Do: []store.Item{{Key: "k", Val: []byte("3")}}}); err == nil || !strings.Contains(err.Error(), "another process writes") {
@@ -327,6 +328,25 @@ func TestAbandoned(t *testing.T) {
 	if got := value(t, e, "0") + value(t, e, "1") + value(t, e, "2"); got != "xx" {
 		t.Errorf("there is %q, want what two have written", got)
 	}
+}
+
+// A member that has lost the others says so at once to whoever can still ask it, so that they ask
+// another one.
+func TestMemberWithoutLeader(t *testing.T) {
+	h := etcdtest.StartHosts(t, 3)
+	e := open(t, h.Endpoints(2)[:1], "a")
+	h.Cut(2)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var err error
+	for ctx.Err() == nil && !errors.Is(err, rpctypes.ErrNoLeader) { // it takes it some moments to know
+		err = e.Reach(ctx)
+	}
+	if !errors.Is(err, rpctypes.ErrNoLeader) {
+		t.Fatalf("Reach by a member that is cut off = %v", err)
+	}
+	h.Mend(2)
+	put(t, e, "k", "1")
 }
 
 // Whatever happens to the members, of every commit it is known in the end whether it took
