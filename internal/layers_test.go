@@ -40,7 +40,7 @@ var arrows = map[string]string{
 	"internal/model/stsapi":        "model",
 	"internal/oidc":                "",
 	"internal/operate":             "durable seal server store",
-	"internal/org":                 "arn authz iam model model/orgapi policy store",
+	"internal/org":                 "arn audit authz iam model model/orgapi policy store",
 	"internal/peer":                "store",
 	"internal/policy":              "arn",
 	"internal/scenario":            "arn authz policy",

@@ -110,19 +110,24 @@ func editMembers(tx *store.Tx, account, group string, edit func([]string) []stri
 // AddUserToGroup makes a user a member; it may be one already.
 func (s *Service) AddUserToGroup(ctx context.Context, call *Call, in *iamapi.AddUserToGroupRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, policy.MustAction("iam:AddUserToGroup"), GroupClass, *in.GroupName, nil, func(tx *store.Tx, g *Entity) error {
-		u, err := editEntity(tx, g.Account, UserClass, *in.UserName)
-		if err != nil {
-			return missing(err, UserClass, *in.UserName)
-		}
-		if slices.Contains(u.Groups, g.Name) {
-			return nil
-		}
-		if len(u.Groups) == maxGroups {
-			return iamapi.LimitExceededException("Cannot exceed quota for GroupsPerUser: 10")
-		}
-		u.Groups, g.Members = append(u.Groups, g.Name), append(g.Members, u.Name)
-		return putEntity(tx, u)
+		return join(tx, g, *in.UserName)
 	})
+}
+
+// join makes a user a member of a group, which the caller stores.
+func join(tx *store.Tx, g *Entity, name string) error {
+	u, err := editEntity(tx, g.Account, UserClass, name)
+	if err != nil {
+		return missing(err, UserClass, name)
+	}
+	if slices.Contains(u.Groups, g.Name) {
+		return nil
+	}
+	if len(u.Groups) == maxGroups {
+		return iamapi.LimitExceededException("Cannot exceed quota for GroupsPerUser: 10")
+	}
+	u.Groups, g.Members = append(u.Groups, g.Name), append(g.Members, u.Name)
+	return putEntity(tx, u)
 }
 
 // RemoveUserFromGroup ends a membership.

@@ -145,13 +145,18 @@ func (s *Service) DeactivateMFADevice(ctx context.Context, call *Call, in *iamap
 		if err != nil {
 			return err
 		}
-		if d.UserID != e.ID {
-			return noDevice(*in.SerialNumber)
-		}
-		d.User, d.UserID, d.Enabled = "", "", time.Time{}
-		e.MFADevices = slices.DeleteFunc(e.MFADevices, func(serial string) bool { return serial == d.Serial })
-		return store.Put(tx, mfaKind, mfaKey(d.Serial), d)
+		return deactivate(tx, e, d)
 	})
+}
+
+// deactivate takes a device from its user, whom the caller stores.
+func deactivate(tx *store.Tx, e *Entity, d *MFADevice) error {
+	if d.UserID != e.ID {
+		return noDevice(d.Serial)
+	}
+	d.User, d.UserID, d.Enabled = "", "", time.Time{}
+	e.MFADevices = slices.DeleteFunc(e.MFADevices, func(serial string) bool { return serial == d.Serial })
+	return store.Put(tx, mfaKind, mfaKey(d.Serial), d)
 }
 
 // DeleteVirtualMFADevice removes a device that no user has.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/claviger/claviger/internal/arn"
 	"github.com/claviger/claviger/internal/authz"
@@ -52,14 +53,14 @@ func managedDocument(text string) error {
 }
 
 // addVersion makes text the newest version.
-func (m *Managed) addVersion(text string, call *Call, makeDefault bool) *Version {
+func (m *Managed) addVersion(text string, now time.Time, makeDefault bool) *Version {
 	m.LastVersion++
-	m.Versions = append(m.Versions, Version{fmt.Sprintf("v%d", m.LastVersion), text, call.Now})
+	m.Versions = append(m.Versions, Version{fmt.Sprintf("v%d", m.LastVersion), text, now})
 	v := &m.Versions[len(m.Versions)-1]
 	if makeDefault {
 		m.Default = v.ID
 	}
-	m.Updated = call.Now
+	m.Updated = now
 	return v
 }
 
@@ -90,7 +91,7 @@ func (s *Service) CreatePolicy(ctx context.Context, call *Call, in *iamapi.Creat
 		if m.Tags, err = addTags(nil, in.Tags); err != nil {
 			return err
 		}
-		m.addVersion(*in.PolicyDocument, call, true)
+		m.addVersion(*in.PolicyDocument, call.Now, true)
 		out.Policy = wirePolicy(m)
 		return store.Put(tx, managedKind, key, m)
 	})
@@ -234,17 +235,23 @@ func (s *Service) DeletePolicy(ctx context.Context, call *Call, in *iamapi.Delet
 func (s *Service) CreatePolicyVersion(ctx context.Context, call *Call, in *iamapi.CreatePolicyVersionRequest) (*iamapi.CreatePolicyVersionResponse, error) {
 	var out iamapi.CreatePolicyVersionResponse
 	err := s.changeManaged(ctx, call, "iam:CreatePolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
-		if err := managedDocument(*in.PolicyDocument); err != nil {
-			return err
+		v, err := m.createVersion(*in.PolicyDocument, call.Now, model.Value(in.SetAsDefault))
+		if err == nil {
+			out.PolicyVersion = new(wireVersion(m, v, false))
 		}
-		if len(m.Versions) == maxVersions {
-			return iamapi.LimitExceededException("A managed policy can have up to 5 versions. Before you create a new version, you must delete an existing version.")
-		}
-		v := m.addVersion(*in.PolicyDocument, call, model.Value(in.SetAsDefault))
-		out.PolicyVersion = new(wireVersion(m, v, false))
-		return nil
+		return err
 	})
 	return &out, err
+}
+
+func (m *Managed) createVersion(text string, now time.Time, makeDefault bool) (*Version, error) {
+	if err := managedDocument(text); err != nil {
+		return nil, err
+	}
+	if len(m.Versions) == maxVersions {
+		return nil, iamapi.LimitExceededException("A managed policy can have up to 5 versions. Before you create a new version, you must delete an existing version.")
+	}
+	return m.addVersion(text, now, makeDefault), nil
 }
 
 func noVersion(policyARN, id string) error {
@@ -288,26 +295,34 @@ func (s *Service) ListPolicyVersions(ctx context.Context, call *Call, in *iamapi
 // DeletePolicyVersion removes a version that is not the default.
 func (s *Service) DeletePolicyVersion(ctx context.Context, call *Call, in *iamapi.DeletePolicyVersionRequest) (*struct{}, error) {
 	return nil, s.changeManaged(ctx, call, "iam:DeletePolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
-		switch {
-		case m.version(*in.VersionId) == nil:
-			return noVersion(*in.PolicyArn, *in.VersionId)
-		case m.Default == *in.VersionId:
-			return iamapi.DeleteConflictException("Cannot delete the default version of a policy.")
-		}
-		m.Versions = slices.DeleteFunc(m.Versions, func(v Version) bool { return v.ID == *in.VersionId })
-		return nil
+		return m.deleteVersion(*in.VersionId)
 	})
+}
+
+func (m *Managed) deleteVersion(id string) error {
+	switch {
+	case m.version(id) == nil:
+		return noVersion(m.ARN(), id)
+	case m.Default == id:
+		return iamapi.DeleteConflictException("Cannot delete the default version of a policy.")
+	}
+	m.Versions = slices.DeleteFunc(m.Versions, func(v Version) bool { return v.ID == id })
+	return nil
 }
 
 // SetDefaultPolicyVersion makes another version the one in force.
 func (s *Service) SetDefaultPolicyVersion(ctx context.Context, call *Call, in *iamapi.SetDefaultPolicyVersionRequest) (*struct{}, error) {
 	return nil, s.changeManaged(ctx, call, "iam:SetDefaultPolicyVersion", *in.PolicyArn, conditions{}, func(_ *store.Tx, m *Managed) error {
-		if m.version(*in.VersionId) == nil {
-			return noVersion(*in.PolicyArn, *in.VersionId)
-		}
-		m.Default, m.Updated = *in.VersionId, call.Now
-		return nil
+		return m.setDefault(*in.VersionId, call.Now)
 	})
+}
+
+func (m *Managed) setDefault(id string, now time.Time) error {
+	if m.version(id) == nil {
+		return noVersion(m.ARN(), id)
+	}
+	m.Default, m.Updated = id, now
+	return nil
 }
 
 // ListEntitiesForPolicy lists whom a policy is attached to.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/claviger/claviger/internal/audit"
+	"github.com/claviger/claviger/internal/model/iamapi"
 	"github.com/claviger/claviger/internal/policy"
 	"github.com/claviger/claviger/internal/store"
 )
@@ -23,15 +24,20 @@ type replayed struct {
 	PermissionsBoundary string `json:"permissionsBoundary"`
 	AccessKeyID         string `json:"accessKeyId"`
 	Status              string `json:"status"`
-	Omitted             bool   `json:"omitted"` // they were too long for the record
+	VersionID           string `json:"versionId"`
+	SetAsDefault        bool   `json:"setAsDefault"`
+	SerialNumber        string `json:"serialNumber"`
+	Tags                []iamapi.Tag
+	TagKeys             []string `json:"tagKeys"`
+	Omitted             bool     `json:"omitted"` // they were too long for the record
 }
 
 // Replay makes a change again that the audit log tells of, in a store that came from a
 // backup of before it. It reports false for a change that it cannot make again, and
-// for one about an identity or policy that is not there.
+// for one about an identity or policy that is not there; a fault says why it does not fit.
 func Replay(tx *store.Tx, r *audit.Record) (bool, error) {
 	var p replayed
-	if json.Unmarshal(r.RequestParameters, &p) != nil || p.Omitted {
+	if json.Unmarshal(r.RequestParameters, &p, json.MatchCaseInsensitiveNames(true)) != nil || p.Omitted {
 		return false, nil
 	}
 	switch r.EventName {
@@ -39,6 +45,22 @@ func Replay(tx *store.Tx, r *audit.Record) (bool, error) {
 		return replayAccessKey(tx, r, &p)
 	case "RemoveUserFromGroup":
 		return replayLeaving(tx, r.RecipientAccountID, &p)
+	case "CreatePolicyVersion", "SetDefaultPolicyVersion", "DeletePolicyVersion":
+		return replayVersions(tx, r, &p)
+	case "AddUserToGroup":
+		g, err := editEntity(tx, r.RecipientAccountID, GroupClass, p.GroupName)
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		if err == nil {
+			err = join(tx, g, p.UserName)
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, putEntity(tx, g)
+	case "DeactivateMFADevice":
+		return replayDevice(tx, r.RecipientAccountID, &p)
 	}
 	verb, class := replayedVerb(r.EventName)
 	name := map[Class]string{UserClass: p.UserName, RoleClass: p.RoleName, GroupClass: p.GroupName}[class]
@@ -100,6 +122,14 @@ func replayPolicy(tx *store.Tx, verb string, p *replayed, e *Entity) (bool, erro
 		}
 		e.Attached = slices.DeleteFunc(e.Attached, func(a string) bool { return a == p.PolicyARN })
 		return true, count(tx, e.Account, p.PolicyARN, -1, 0)
+	case "UpdateAssumePolicy": // of a role
+		return true, setTrust(tx, e, p.PolicyDocument)
+	case "Tag":
+		tags, err := addTags(e.Tags, p.Tags)
+		e.Tags = tags
+		return true, err
+	case "Untag":
+		e.Tags = removeTags(e.Tags, p.TagKeys)
 	case "PutPermissionsBoundary":
 		if _, err := findManaged(tx, p.PermissionsBoundary); err != nil {
 			return false, nil
@@ -171,6 +201,49 @@ func replayAccessKey(tx *store.Tx, r *audit.Record, p *replayed) (bool, error) {
 		return false, err
 	}
 	e.AccessKeys = without(k.ID)(e.AccessKeys)
+	return true, putEntity(tx, e)
+}
+
+// replayVersions makes changes of a managed policy again.
+func replayVersions(tx *store.Tx, r *audit.Record, p *replayed) (bool, error) {
+	m, err := findManaged(tx, p.PolicyARN)
+	if err != nil || m.Account == "" {
+		return false, nil
+	}
+	key := managedKey(m.Account, m.Name)
+	if m, err = store.Edit(tx, managedKind, key); err != nil {
+		return false, err
+	}
+	switch r.EventName {
+	case "CreatePolicyVersion":
+		_, err = m.createVersion(p.PolicyDocument, r.EventTime, p.SetAsDefault)
+	case "SetDefaultPolicyVersion":
+		err = m.setDefault(p.VersionID, r.EventTime)
+	default:
+		err = m.deleteVersion(p.VersionID)
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, store.Put(tx, managedKind, key, m)
+}
+
+// replayDevice takes a device from its user.
+func replayDevice(tx *store.Tx, account string, p *replayed) (bool, error) {
+	d, err := store.Edit(tx, mfaKind, mfaKey(p.SerialNumber))
+	if errors.Is(err, store.ErrNotFound) || err == nil && d.UserID == "" {
+		return true, nil // it was made since, or nobody has it
+	}
+	if err != nil {
+		return false, err
+	}
+	e, err := editEntity(tx, account, UserClass, d.User)
+	if err == nil {
+		err = deactivate(tx, e, d)
+	}
+	if err != nil {
+		return false, err
+	}
 	return true, putEntity(tx, e)
 }
 

@@ -122,19 +122,23 @@ func noAccount() *model.Fault {
 // keys serve nobody. AWS keeps it suspended for 90 days; here it stays so.
 func (s *Service) CloseAccount(ctx context.Context, call *iam.Call, in *orgapi.CloseAccountRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, request{action: "CloseAccount", about: []string{*in.AccountId}}, func(v *view) error {
-		if *in.AccountId == v.org.Management {
-			return constraint(orgapi.ConstraintViolationExceptionReasonCannotCloseManagementAccount, "You can't close the management account.")
-		}
-		t, err := v.edit(*in.AccountId)
-		if err != nil {
-			return or(err, noAccount())
-		}
-		if t.Status != orgapi.AccountStatusActive {
-			return orgapi.AccountAlreadyClosedException("The account is already closed.")
-		}
-		t.Status = orgapi.AccountStatusSuspended
-		return v.put(t)
+		return v.close(*in.AccountId)
 	})
+}
+
+func (v *view) close(id string) error {
+	if id == v.org.Management {
+		return constraint(orgapi.ConstraintViolationExceptionReasonCannotCloseManagementAccount, "You can't close the management account.")
+	}
+	t, err := v.edit(id)
+	if err != nil {
+		return or(err, noAccount())
+	}
+	if t.Status != orgapi.AccountStatusActive {
+		return orgapi.AccountAlreadyClosedException("The account is already closed.")
+	}
+	t.Status = orgapi.AccountStatusSuspended
+	return v.put(t)
 }
 
 func (v *view) wireAccount(t *iam.Target) orgapi.Account {
@@ -234,27 +238,31 @@ func (s *Service) ListAccountsForParent(ctx context.Context, call *iam.Call, in 
 // changes at once.
 func (s *Service) MoveAccount(ctx context.Context, call *iam.Call, in *orgapi.MoveAccountRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, request{action: "MoveAccount", about: []string{*in.AccountId, *in.SourceParentId, *in.DestinationParentId}}, func(v *view) error {
-		t, err := v.edit(*in.AccountId)
-		if err != nil || !arn.IsAccount(*in.AccountId) {
-			return or(err, noAccount())
-		}
-		if t.Parent != *in.SourceParentId {
-			return orgapi.SourceParentNotFoundException("You specified a source parent that doesn't exist.")
-		}
-		to, err := v.target(*in.DestinationParentId)
-		if err != nil || typeOf(*in.DestinationParentId) == accountType {
-			return or(err, orgapi.DestinationParentNotFoundException("You specified a destination parent that doesn't exist."))
-		}
-		if to.ID == t.Parent {
-			return orgapi.DuplicateAccountException("The account is already in the destination that you specified.")
-		}
-		v.tx.Delete(childKey(v.org.ID, t.Parent, t.ID))
-		if err := v.count(t.Parent, -1); err != nil {
-			return err
-		}
-		t.Parent, t.Path = to.ID, to.Path
-		return v.add(t)
+		return v.move(*in.AccountId, *in.SourceParentId, *in.DestinationParentId)
 	})
+}
+
+func (v *view) move(id, from, parent string) error {
+	t, err := v.edit(id)
+	if err != nil || !arn.IsAccount(id) {
+		return or(err, noAccount())
+	}
+	if t.Parent != from {
+		return orgapi.SourceParentNotFoundException("You specified a source parent that doesn't exist.")
+	}
+	to, err := v.target(parent)
+	if err != nil || typeOf(parent) == accountType {
+		return or(err, orgapi.DestinationParentNotFoundException("You specified a destination parent that doesn't exist."))
+	}
+	if to.ID == t.Parent {
+		return orgapi.DuplicateAccountException("The account is already in the destination that you specified.")
+	}
+	v.tx.Delete(childKey(v.org.ID, t.Parent, t.ID))
+	if err := v.count(t.Parent, -1); err != nil {
+		return err
+	}
+	t.Parent, t.Path = to.ID, to.Path
+	return v.add(t)
 }
 
 func setTags(tags []orgapi.Tag) authz.RequestTags {

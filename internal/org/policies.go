@@ -144,27 +144,35 @@ func (v *view) own(id string) (*iam.OrganizationPolicy, error) {
 func (s *Service) UpdatePolicy(ctx context.Context, call *iam.Call, in *orgapi.UpdatePolicyRequest) (*orgapi.UpdatePolicyResponse, error) {
 	var out orgapi.UpdatePolicyResponse
 	return &out, s.change(ctx, call, ofPolicy("UpdatePolicy", *in.PolicyId), func(v *view) error {
-		p, err := v.own(*in.PolicyId)
-		if err != nil {
-			return err
+		p, err := v.update(*in.PolicyId, in.Content, in.Name, in.Description)
+		if err == nil {
+			out.Policy = v.wirePolicy(p)
 		}
-		if in.Content != nil {
-			if err := checkContent(p.Type, *in.Content); err != nil {
-				return err
-			}
-			p.Content = compacted(*in.Content)
-		}
-		if name := model.Or(in.Name, p.Name); name != p.Name {
-			if err := v.takeName(p, name); err != nil {
-				return err
-			}
-			v.tx.Delete(nameKey(v.org.ID+"/"+p.Type, p.Name))
-			p.Name = name
-		}
-		p.Description = model.Or(in.Description, p.Description)
-		out.Policy = v.wirePolicy(p)
-		return v.putPolicy(p)
+		return err
 	})
+}
+
+// update changes what is not nil.
+func (v *view) update(id string, content, name, description *string) (*iam.OrganizationPolicy, error) {
+	p, err := v.own(id)
+	if err != nil {
+		return nil, err
+	}
+	if content != nil {
+		if err := checkContent(p.Type, *content); err != nil {
+			return nil, err
+		}
+		p.Content = compacted(*content)
+	}
+	if to := model.Or(name, p.Name); to != p.Name {
+		if err := v.takeName(p, to); err != nil {
+			return nil, err
+		}
+		v.tx.Delete(nameKey(v.org.ID+"/"+p.Type, p.Name))
+		p.Name = to
+	}
+	p.Description = model.Or(description, p.Description)
+	return p, v.putPolicy(p)
 }
 
 // DescribePolicy shows a policy.
@@ -244,57 +252,65 @@ func (v *view) attachment(policyID, targetID string) (p *iam.OrganizationPolicy,
 // AttachPolicy makes a policy bind a root, unit or account, and what is under it.
 func (s *Service) AttachPolicy(ctx context.Context, call *iam.Call, in *orgapi.AttachPolicyRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, ofPolicy("AttachPolicy", *in.PolicyId, *in.TargetId), func(v *view) error {
-		p, t, err := v.attachment(*in.PolicyId, *in.TargetId)
-		if err != nil {
-			return err
-		}
-		attached := t.Attached[p.Type]
-		switch {
-		case !slices.Contains(v.org.Enabled, p.Type):
-			return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
-		case slices.Contains(attached, p.ID):
-			return orgapi.DuplicatePolicyAttachmentException("The selected policy is already attached to the specified target.")
-		case len(attached) == maxAttached[p.Type]:
-			return constraint(orgapi.ConstraintViolationExceptionReasonMaxPolicyTypeAttachmentLimitExceeded,
-				"You have attached the maximum number of policies to the specified target.")
-		}
-		t.Attached[p.Type] = append(attached, p.ID)
-		if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return append(targets, t.ID) }); err != nil {
-			return err
-		}
-		if err := v.changed(); err != nil {
-			return err
-		}
-		return v.put(t)
+		return v.attach(*in.PolicyId, *in.TargetId)
 	})
+}
+
+func (v *view) attach(policyID, targetID string) error {
+	p, t, err := v.attachment(policyID, targetID)
+	if err != nil {
+		return err
+	}
+	attached := t.Attached[p.Type]
+	switch {
+	case !slices.Contains(v.org.Enabled, p.Type):
+		return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
+	case slices.Contains(attached, p.ID):
+		return orgapi.DuplicatePolicyAttachmentException("The selected policy is already attached to the specified target.")
+	case len(attached) == maxAttached[p.Type]:
+		return constraint(orgapi.ConstraintViolationExceptionReasonMaxPolicyTypeAttachmentLimitExceeded,
+			"You have attached the maximum number of policies to the specified target.")
+	}
+	t.Attached[p.Type] = append(attached, p.ID)
+	if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return append(targets, t.ID) }); err != nil {
+		return err
+	}
+	if err := v.changed(); err != nil {
+		return err
+	}
+	return v.put(t)
 }
 
 // DetachPolicy ends that. One service control policy must remain, and AWS's own
 // resource control policy always does.
 func (s *Service) DetachPolicy(ctx context.Context, call *iam.Call, in *orgapi.DetachPolicyRequest) (*struct{}, error) {
 	return nil, s.change(ctx, call, ofPolicy("DetachPolicy", *in.PolicyId, *in.TargetId), func(v *view) error {
-		p, t, err := v.attachment(*in.PolicyId, *in.TargetId)
-		if err != nil {
-			return err
-		}
-		attached := t.Attached[p.Type]
-		switch {
-		case p == iam.FullAccess(iam.RCPType):
-			return invalid(orgapi.InvalidInputExceptionReasonNonDetachablePolicy, "You can't detach this policy.")
-		case !slices.Contains(v.org.Enabled, p.Type):
-			return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
-		case !slices.Contains(attached, p.ID):
-			return orgapi.PolicyNotAttachedException("The policy isn't attached to the specified target in the specified root.")
-		case p.Type == iam.SCPType && len(attached) == 1:
-			return constraint(orgapi.ConstraintViolationExceptionReasonMinPolicyTypeAttachmentLimitExceeded,
-				"You cannot remove the last policy attached to the specified target. You must have at least one attached at all times.")
-		}
-		t.Attached[p.Type] = without(attached, p.ID)
-		if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return without(targets, t.ID) }); err != nil {
-			return err
-		}
-		return v.put(t)
+		return v.detach(*in.PolicyId, *in.TargetId)
 	})
+}
+
+func (v *view) detach(policyID, targetID string) error {
+	p, t, err := v.attachment(policyID, targetID)
+	if err != nil {
+		return err
+	}
+	attached := t.Attached[p.Type]
+	switch {
+	case p == iam.FullAccess(iam.RCPType):
+		return invalid(orgapi.InvalidInputExceptionReasonNonDetachablePolicy, "You can't detach this policy.")
+	case !slices.Contains(v.org.Enabled, p.Type):
+		return orgapi.PolicyTypeNotEnabledException("This operation can be performed only for enabled policy types.")
+	case !slices.Contains(attached, p.ID):
+		return orgapi.PolicyNotAttachedException("The policy isn't attached to the specified target in the specified root.")
+	case p.Type == iam.SCPType && len(attached) == 1:
+		return constraint(orgapi.ConstraintViolationExceptionReasonMinPolicyTypeAttachmentLimitExceeded,
+			"You cannot remove the last policy attached to the specified target. You must have at least one attached at all times.")
+	}
+	t.Attached[p.Type] = without(attached, p.ID)
+	if err := v.retarget(p.ID, p.Type, func(targets []string) []string { return without(targets, t.ID) }); err != nil {
+		return err
+	}
+	return v.put(t)
 }
 
 // ListPoliciesForTarget lists the policies of a type that are attached directly

@@ -18,6 +18,7 @@ import (
 	"github.com/claviger/claviger/internal/iam"
 	"github.com/claviger/claviger/internal/kms"
 	"github.com/claviger/claviger/internal/model"
+	"github.com/claviger/claviger/internal/org"
 	"github.com/claviger/claviger/internal/seal"
 	"github.com/claviger/claviger/internal/store"
 	"github.com/claviger/claviger/internal/store/bolt"
@@ -503,6 +504,8 @@ func (do replayer) replay(tx *store.Tx, r *audit.Record) (bool, error) {
 		return do.kms.Replay(tx, r, do.now)
 	case "iam.amazonaws.com":
 		return iam.Replay(tx, r)
+	case "organizations.amazonaws.com":
+		return org.Replay(tx, r)
 	default:
 		return false, nil
 	}
