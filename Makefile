@@ -34,7 +34,7 @@ torture:
 # Nodes and etcd members on hosts of their own under faults, for at least half an hour and
 # a hundred thousand revocations. Needs root, for network namespaces.
 cluster-test:
-	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestClusterRevocations -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 300
+	$(GO) test ./cmd/claviger -count 1 -timeout 180m -run TestCluster -v -cluster-time 30m -cluster-revocations 100000 -cluster-clients 300
 
 # Three nodes go from the program of another commit to this one and back, one after the
 # other, while clients work: make upgrade-test FROM=COMMIT, one that has serve --drain-delay.

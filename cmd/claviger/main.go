@@ -25,6 +25,7 @@ func commands() []command {
 	return []command{
 		{"serve", "serve the API: --dev in memory, --data DIR durably", serve},
 		{"init", "make a data directory without serving it", initialise},
+		{"credentials", "print the root user's access key, while it is in its data directory", printCredentials},
 		{"seal status", "list the seals that open the store of a data directory", sealStatus},
 		{"seal add", "let a further seal open the store", newSeal("seal add", addSeal)},
 		{"seal rotate", "put a new root key in place of a seal's", newSeal("seal rotate", rotateSeal)},

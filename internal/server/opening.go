@@ -79,8 +79,13 @@ func openStore(ctx context.Context, c Config) (o opened, err error) {
 	if err := durable.MakeDir(c.Dir); err != nil {
 		return o, fmt.Errorf("server: %w", err)
 	}
-	if info, err := os.Stat(c.Dir); err == nil && info.Mode().Perm()&0o022 != 0 {
-		c.logger().Warn("others may write to the data directory", "mode", info.Mode().Perm().String())
+	if info, err := os.Stat(c.Dir); err == nil {
+		if durable.Foreign(info) {
+			return o, fmt.Errorf("server: %s belongs to another user, who could not read what root leaves there: do this as its owner", c.Dir)
+		}
+		if info.Mode().Perm()&0o022 != 0 {
+			c.logger().Warn("others may write to the data directory", "mode", info.Mode().Perm().String())
+		}
 	}
 	engine, made, err := c.engine(ctx)
 	if err != nil {
@@ -124,7 +129,7 @@ func (c Config) creatable() error {
 	case len(c.Seals) == 1 && c.Seals[0].Kind == "shamir" && c.Seals[0].Shares == 0:
 		return errors.New("server: a new store that shares are to open is made by claviger init, which prints them")
 	}
-	for _, left := range []string{filepath.Join(c.Dir, credentialsFile), c.logDir()} {
+	for _, left := range []string{CredentialsFile(c.Dir), c.logDir()} {
 		info, err := os.Stat(left)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -189,6 +189,9 @@ func (c Config) checkServices() error {
 // credentialsFile is where a new store's root credentials are, in its data directory.
 const credentialsFile = "root-credentials"
 
+// CredentialsFile is where a data directory has the root user's access key, which it drew.
+func CredentialsFile(dir string) string { return filepath.Join(dir, credentialsFile) }
+
 // bootstrap creates the first account of a new store and its root user's access
 // keys. The credentials are written to their file before they work, so that a
 // crash in between leaves a store that is initialised again.
@@ -216,13 +219,13 @@ func bootstrap(ctx context.Context, db *store.DB, log *audit.Log, c Config) erro
 		}
 		keys = []Credentials{{iam.NewAccessKeyID(), iam.NewSecret()}}
 		text := fmt.Sprintf("[claviger]\naws_access_key_id = %s\naws_secret_access_key = %s\n", keys[0].ID, string(keys[0].Secret))
-		if err := durable.Replace(filepath.Join(c.Dir, credentialsFile), []byte(text)); err != nil {
+		if err := durable.Replace(CredentialsFile(c.Dir), []byte(text)); err != nil {
 			return fmt.Errorf("server: %w", err)
 		}
 	}
 	err = addAccount(ctx, db, log, c.Account, keys, c.also()...)
 	if errors.Is(err, errBootstrapped) && len(c.RootKeys) == 0 {
-		return os.Remove(filepath.Join(c.Dir, credentialsFile)) // another node was quicker: these do not work
+		return os.Remove(CredentialsFile(c.Dir)) // another node was quicker: these do not work
 	}
 	return err
 }

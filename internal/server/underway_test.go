@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,4 +115,26 @@ func changes(t *testing.T, dir string, anchor audit.Head, marked func(string) bo
 		}
 	}
 	return out
+}
+
+// Two logs are put together by the places that their changes have in the store. One whose place
+// nobody knows stays behind the one before it, whatever the clocks say.
+func TestMerged(t *testing.T) {
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	record := func(id string, second int, revision int64) audit.Record {
+		r := audit.Record{RequestID: id, EventTime: noon.Add(time.Duration(second) * time.Second)}
+		if revision > 0 {
+			r.Claviger.Commit = &audit.Commit{Epoch: "e", Revision: revision}
+		}
+		return r
+	}
+	a := ordered([]audit.Record{record("a2", 9, 2), record("a?", 9, 0), record("a3", 0, 3)}, "a")
+	b := ordered([]audit.Record{record("b5", 1, 5), record("b4", 1, 4)}, "b")
+	var got []string
+	for _, r := range merged(a, b) {
+		got = append(got, r.RequestID)
+	}
+	if want := []string{"a2", "a?", "a3", "b4", "b5"}; !slices.Equal(got, want) {
+		t.Errorf("the order is %v, want %v", got, want)
+	}
 }

@@ -195,6 +195,9 @@ func (e *Engine) look(ctx context.Context) error {
 		}
 		e.cluster = answer.Header.ClusterId
 		answers++
+		if answer.DbSizeQuota == 0 {
+			e.logger.Warn("this release of etcd, before 3.6, does not tell its quota: nothing warns before its space is used up, and none is kept for what takes something away", "member", endpoint)
+		}
 	}
 	if answers == 0 {
 		return fmt.Errorf("%w: %w", errSilent, failed)
