@@ -123,7 +123,19 @@ func TestMigration(t *testing.T) {
 		}
 	}
 	o.refused("in use", "migrate", "--from", dir, "--to", o.store, "--node-name", "n1")
+	backup, log := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "audit")
+	o.run("backup", "--data", dir, "--output", backup)
+	if _, err := k.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: key.KeyMetadata.KeyId}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: key.KeyMetadata.KeyId}); err != nil {
+		t.Fatal(err)
+	}
 	o.stop(alone)
+	if err := os.CopyFS(log, os.DirFS(server.AuditDir(dir))); err != nil {
+		t.Fatal(err)
+	}
+	o.restoredBefore(backup, log, filepath.Join(dir, "root.key"))
 	if out := o.run("migrate", "--from", dir, "--to", o.store, "--node-name", "n1"); !strings.Contains(out, "copied and compared") {
 		t.Error(out)
 	}
@@ -192,6 +204,26 @@ func TestMigration(t *testing.T) {
 	back := o.serve(dir, "")
 	decrypts(back)
 	o.run("audit", "verify", "--data", dir)
+}
+
+// restoredBefore restores a backup of before the store was shared into a cluster: it is not
+// accepted without the log of then, which the first node goes on with.
+func (o operator) restoredBefore(backup, log, key string) {
+	o.t.Helper()
+	dir := o.t.TempDir()
+	copyFile(o.t, key, filepath.Join(dir, "root.key"))
+	into := []string{"--data", dir, "--store", o.store + "/before", "--node-name", "n7"}
+	o.run(append([]string{"restore", "--input", backup}, into...)...)
+	o.refused("there is no audit log in", append([]string{"restore", "accept"}, into...)...)
+	if err := os.CopyFS(server.AuditDir(dir), os.DirFS(log)); err != nil {
+		o.t.Fatal(err)
+	}
+	o.refused("--confirm 1", append([]string{"restore", "accept"}, into...)...) // EnableKey only adds
+	o.run(append([]string{"restore", "accept", "--confirm", "1"}, into...)...)
+	o.refused("accepted already", append([]string{"restore", "accept"}, into...)...)
+	copyFile(o.t, filepath.Join(filepath.Dir(key), "root-credentials"), filepath.Join(dir, "root-credentials"))
+	there := operator{o.t, o.binary, o.store + "/before"}
+	there.stop(there.serve(dir, "n7"))
 }
 
 func copyOfStore(t *testing.T, dir string) string {
@@ -443,7 +475,7 @@ func TestClusterRefusals(t *testing.T) {
 	if err := writeCertificate(wrong); err != nil {
 		t.Fatal(err)
 	}
-	o.refused("TLS fails: the member does not speak it", "serve", "--data", first, "--store", store, "--node-name", "n1", "--etcd-ca", filepath.Join(wrong, "cert.pem"))
+	o.refused("the member does not speak TLS", "serve", "--data", first, "--store", store, "--node-name", "n1", "--etcd-ca", filepath.Join(wrong, "cert.pem"))
 }
 
 // expiring imports key material that expires in a moment, into n new keys.

@@ -16,6 +16,7 @@ import (
 func printCredentials(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newFlags("credentials", stderr)
 	dir := f.String("data", "", "the data directory")
+	remove := f.Bool("remove", false, "take them away from there")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -28,6 +29,9 @@ func printCredentials(_ context.Context, args []string, stdout, stderr io.Writer
 	}
 	if err == nil {
 		_, err = stdout.Write(text)
+	}
+	if err == nil && *remove {
+		err = os.Remove(server.CredentialsFile(*dir))
 	}
 	return err
 }

@@ -125,6 +125,9 @@ func replayPolicy(tx *store.Tx, verb string, p *replayed, e *Entity) (bool, erro
 	case "UpdateAssumePolicy": // of a role
 		return true, setTrust(tx, e, p.PolicyDocument)
 	case "Tag":
+		if slices.ContainsFunc(p.Tags, func(t iamapi.Tag) bool { return t.Key == nil || t.Value == nil }) {
+			return false, nil
+		}
 		tags, err := addTags(e.Tags, p.Tags)
 		e.Tags = tags
 		return true, err

@@ -61,8 +61,8 @@ func (c Config) checkLog(ctx context.Context, db *store.DB) error {
 	if err != nil || slices.ContainsFunc(nodes, func(m member) bool { return m.Name == log.Node }) {
 		return err
 	}
-	anchor, err := iam.AuditAnchorOf(ctx, db, log.Node)
-	if err == nil && anchor.Sequence == 0 {
+	key, err := findAuditKey(ctx, db, log.Node, false) // drawn before a node has a log
+	if err == nil && key.Public == "" {
 		err = fmt.Errorf("%w: keep the log in %s, and begin with an empty directory", errUnknownNode, log.Dir)
 	}
 	return err
@@ -275,7 +275,10 @@ func (s *Server) ForgetNode(ctx context.Context, name string) error {
 		return err
 	}
 	return s.operated("ForgetNode", map[string]string{"node": name, "auditLines": fmt.Sprint(head.Sequence), "auditHash": head.Hash}, func() error {
-		err := s.DB.Update(ctx, func(tx *store.Tx) error {
+		if err := s.cluster.Depose(ctx, name); err != nil { // first: it can be tried again
+			return err
+		}
+		return s.DB.Update(ctx, func(tx *store.Tx) error {
 			if _, err := store.Get(tx, memberKind, memberPrefix+name); errors.Is(err, store.ErrNotFound) {
 				return fmt.Errorf("server: there is no node %s", name)
 			} else if err != nil {
@@ -290,10 +293,6 @@ func (s *Server) ForgetNode(ctx context.Context, name string) error {
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		return s.cluster.Depose(ctx, name)
 	})
 }
 

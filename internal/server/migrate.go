@@ -63,7 +63,8 @@ func MigrateToCluster(ctx context.Context, c Config, cluster etcd.Config) (recor
 // off can be begun again, into the same directory.
 func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) {
 	c.Existing = true
-	if _, err := os.Lstat(storePath(c.Dir)); err == nil {
+	_, statErr := os.Lstat(storePath(c.Dir))
+	if statErr == nil && !SharesStore(c.Dir) {
 		return 0, fmt.Errorf("server: there is a store in %s already", c.Dir)
 	}
 	to, err := filepath.Abs(c.Dir)
@@ -75,15 +76,23 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	if err := o.vacate(ctx, to); err != nil {
+	marked, err := o.left(ctx)
+	if err != nil {
 		return 0, err
 	}
-	records, err = o.copyTo(ctx, c.Dir)
-	if err != nil {
-		return 0, errors.Join(err, o.Update(ctx, func(tx *store.Tx) error {
-			store.AcceptRestored(tx)
-			return nil
-		}))
+	if statErr == nil && !marked {
+		return 0, fmt.Errorf("server: there is a store in %s already", c.Dir)
+	}
+	if statErr != nil { // otherwise it broke off after it was copied
+		if err := o.vacate(ctx, to, marked); err != nil {
+			return 0, err
+		}
+		if records, err = o.copyTo(ctx, c.Dir); err != nil {
+			if !marked {
+				err = errors.Join(err, o.stay(ctx))
+			}
+			return 0, err
+		}
 	}
 	if err := o.Close(); err != nil {
 		return 0, err
@@ -94,34 +103,49 @@ func MigrateFromCluster(ctx context.Context, c Config) (records int, err error) 
 	return records, durable.SyncDir(c.Dir)
 }
 
-// vacate sees to it that no node serves the store from now on, since it goes somewhere else.
-func (o *opened) vacate(ctx context.Context, to string) error {
+// left reports whether this node has begun to take the store somewhere else.
+func (o *opened) left(ctx context.Context) (bool, error) {
 	r, err := o.Restored(ctx)
-	if err == nil && (r == nil || r.Moved != to) {
-		err = servable(ctx, o.DB)
+	if err != nil || r == nil {
+		return false, err
 	}
-	if err == nil {
-		err = o.onlyNode(ctx)
+	return r.Moved != "" && r.By == o.cluster.Instance(), nil
+}
+
+// vacate sees to it that no node serves the store from now on, since it goes somewhere else.
+func (o *opened) vacate(ctx context.Context, to string, marked bool) error {
+	if !marked {
+		if err := servable(ctx, o.DB); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if err := o.onlyNode(ctx); err != nil {
 		return err
 	}
 	if err := o.Update(ctx, func(tx *store.Tx) error {
-		return store.MarkRestored(tx, store.Restored{Moved: to, At: time.Now().UTC().Truncate(time.Second)})
+		return store.MarkRestored(tx, store.Restored{Moved: to, By: o.cluster.Instance(), At: time.Now().UTC().Truncate(time.Second)})
 	}); err != nil {
 		return err
 	}
 	// No node starts any more. One may have, just before, and one may have stood still.
 	if err := o.onlyNode(ctx); err != nil {
-		return errors.Join(err, o.Update(ctx, func(tx *store.Tx) error {
-			store.AcceptRestored(tx)
-			return nil
-		}))
+		if !marked {
+			err = errors.Join(err, o.stay(ctx))
+		}
+		return err
 	}
 	if err := o.cluster.Depose(ctx); err != nil {
 		return err
 	}
 	return o.Outlast(ctx)
+}
+
+// stay lets the store be served where it is, after all.
+func (o *opened) stay(ctx context.Context) error {
+	return o.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		store.AcceptRestored(tx)
+		return nil
+	})
 }
 
 // copyTo makes a data directory's store of the one that is open.

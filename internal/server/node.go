@@ -22,7 +22,7 @@ import (
 const nodeFile = "node"
 
 // lockFile is in the data directory of a node, and locked while a process has it open.
-const lockFile = "lock"
+const lockFile = "node.lock"
 
 // A node is what a data directory of one that shares its store remembers.
 type node struct {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/claviger/claviger/internal/audit"
@@ -291,7 +293,7 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 		restored = &store.Restored{At: time.Now().UTC().Truncate(time.Second), Epoch: o.Epoch()}
 	}
 	r.Restored = *restored
-	since, logs, err := c.since(ctx, &o, restored.Epoch, withoutLog)
+	since, logs, err := c.since(ctx, &o, restored, withoutLog)
 	if err != nil {
 		return r, err
 	}
@@ -314,8 +316,11 @@ func AcceptRestore(ctx context.Context, c Config, confirmed int, withoutLog bool
 	for _, record := range again {
 		err := o.Update(ctx, func(tx *store.Tx) error {
 			tx.Unserved()
-			if _, err := do.replay(tx, &record.Record); err != nil {
+			switch done, err := do.replay(tx, &record.Record); {
+			case err != nil:
 				return err
+			case !done:
+				return fmt.Errorf("server: line %d of the audit log cannot be made again, although it could be just now", record.Claviger.Sequence)
 			}
 			return store.MadeAgain(tx, record.node, record.n)
 		})
@@ -341,12 +346,12 @@ type nodeRecord struct {
 type readLogs struct {
 	ends    map[string]audit.Head // of the logs of other nodes that the store knows
 	adopted bool                  // this node has the log of the store before that was shared
+	marks   map[string]bool       // of that one
 }
 
 // since are the changes that the audit logs tell of and the store does not have, in the order
-// in which they took effect. Of a shared store every node has a log, and all are needed; epoch
-// is that of the store which the backup is of.
-func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog bool) (out []nodeRecord, read readLogs, err error) {
+// in which they took effect. Of a shared store every node has a log, and all are needed.
+func (c Config) since(ctx context.Context, o *opened, restored *store.Restored, withoutLog bool) (out []nodeRecord, read readLogs, err error) {
 	nodes, err := members(ctx, o.DB)
 	if err != nil {
 		return nil, read, err
@@ -354,8 +359,12 @@ func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog b
 	isNode := func(name string) bool {
 		return slices.ContainsFunc(nodes, func(m member) bool { return m.Name == name })
 	}
+	before, err := iam.AuditAnchorOf(ctx, o.DB, "") // the store was shared
+	if err != nil {
+		return nil, read, err
+	}
 	logs := c.NodeLogs
-	if own := (NodeLog{o.Node(), c.logDir()}); own.Node == "" || isNode(own.Node) || own.there() {
+	if own := (NodeLog{o.Node(), c.logDir()}); own.Node == "" || isNode(own.Node) || own.there() || before.Sequence > 0 {
 		logs = slices.Concat([]NodeLog{own}, slices.DeleteFunc(slices.Clone(logs), func(l NodeLog) bool { return l.Node == own.Node }))
 	}
 	for _, m := range nodes {
@@ -379,7 +388,7 @@ func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog b
 			if state, err = auditStateOf(ctx, o.DB, ""); err == nil && state.Anchor.Sequence == 0 {
 				return nil, read, fmt.Errorf("%w: the log in %s cannot go on; begin with an empty directory, and give that log with --log", errUnknownNode, l.Dir)
 			}
-			joined, read.adopted = false, true
+			joined, read.adopted, read.marks = false, true, state.marks
 		}
 		if err != nil {
 			return nil, read, err
@@ -388,13 +397,19 @@ func (c Config) since(ctx context.Context, o *opened, epoch string, withoutLog b
 		if err != nil {
 			return nil, read, err
 		}
-		if joined && slices.ContainsFunc(records, func(r audit.Record) bool { return r.Claviger.Commit != nil && r.Claviger.Commit.Epoch != epoch }) {
+		if joined && slices.ContainsFunc(records, func(r audit.Record) bool {
+			return r.Claviger.Commit != nil && r.Claviger.Commit.Epoch != restored.Epoch
+		}) {
 			return nil, read, fmt.Errorf("server: the audit log in %s is of a node that the store did not have at the time of the backup, and tells of changes of another store", l.Dir)
 		}
 		if !joined && !own {
 			read.ends[l.Node] = end
 		}
-		out = merged(out, ordered(records, l.Node))
+		changes := ordered(records, l.Node)
+		if joined {
+			changes = after(changes, int64(restored.Head))
+		}
+		out = merged(out, changes)
 	}
 	return out, read, nil
 }
@@ -438,6 +453,15 @@ func ordered(records []audit.Record, node string) (out []nodeRecord) {
 	return out
 }
 
+// after leaves the changes of a log that came after a revision: of a node that the store does not
+// know, because it joined later or was forgotten before. One whose place nobody knows is left out
+// if others of the log are.
+func after(records []nodeRecord, head int64) []nodeRecord {
+	older := func(r nodeRecord) bool { return r.at != nil && r.at.Revision <= head }
+	forgotten := slices.ContainsFunc(records, older)
+	return slices.DeleteFunc(records, func(r nodeRecord) bool { return older(r) || r.at == nil && forgotten })
+}
+
 // merged puts the records of two logs in one order: of both as they are, between them by
 // their places in the store and, where these are not known, by time.
 func merged(a, b []nodeRecord) (out []nodeRecord) {
@@ -464,8 +488,12 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r
 			if record.n <= r.Restored.Again[record.node] {
 				continue
 			}
-			done, err := do.replay(tx, &record.Record)
 			change := changeOf(&record.Record)
+			if uncertain(&record.Record, r.Open) {
+				r.Open = append(r.Open, change)
+				continue
+			}
+			done, err := do.replay(tx, &record.Record)
 			_, fault := errors.AsType[*model.Fault](err) // it does not fit what there is
 			switch {
 			case fault:
@@ -489,6 +517,35 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r
 		err = nil
 	}
 	return again, err
+}
+
+// loosening are changes that give something, or choose what is in force, on the strength of
+// others, by the parameter that says of what.
+var loosening = map[string]string{
+	"organizations.amazonaws.com DetachPolicy": "", "organizations.amazonaws.com MoveAccount": "", "organizations.amazonaws.com UpdatePolicy": "",
+	"iam.amazonaws.com AddUserToGroup": "groupName", "iam.amazonaws.com CreatePolicyVersion": "policyArn", "iam.amazonaws.com SetDefaultPolicyVersion": "policyArn", "iam.amazonaws.com DeletePolicyVersion": "policyArn",
+}
+
+// uncertain reports whether a change must not be made again because one before it, of the same
+// thing, was not: what it relies on may be missing.
+func uncertain(r *audit.Record, open []Change) bool {
+	by, loosens := loosening[r.EventSource+" "+r.EventName]
+	if !loosens {
+		return false
+	}
+	return slices.ContainsFunc(open, func(c Change) bool {
+		return strings.HasPrefix(c.Event, r.EventSource+" ") && (by == "" || parameter(c.Parameters, by) == parameter(string(r.RequestParameters), by))
+	})
+}
+
+// parameter is one of a request's, if it is a string.
+func parameter(parameters, name string) string {
+	var p map[string]any
+	if json.Unmarshal([]byte(parameters), &p) != nil {
+		return ""
+	}
+	s, _ := p[name].(string)
+	return s
 }
 
 // A replayer makes changes again.
@@ -547,6 +604,14 @@ func (read readLogs) accept(ctx context.Context, c Config, db *store.DB, r Recov
 		tx.Unserved()
 		store.AcceptRestored(tx)
 		err := store.Put(tx, auditKeyKind, auditKeyKey(db.Node()), &key)
+		if read.adopted { // it is this node's now
+			for _, key := range []string{iam.AuditAnchorKey(""), auditKeyKey("")} {
+				tx.Delete(key)
+			}
+			for id := range read.marks {
+				tx.Delete(store.MarksOf("") + id)
+			}
+		}
 		for node, end := range read.ends {
 			err = errors.Join(err, iam.PutAuditAnchor(tx, node, end))
 		}

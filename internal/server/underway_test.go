@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,5 +137,52 @@ func TestMerged(t *testing.T) {
 	}
 	if want := []string{"a2", "a?", "a3", "b4", "b5"}; !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
+	}
+}
+
+// Of a log of which a store knows nothing, what is older than the backup is in it already.
+func TestAfter(t *testing.T) {
+	record := func(id string, revision int64) audit.Record {
+		r := audit.Record{RequestID: id}
+		if revision > 0 {
+			r.Claviger.Commit = &audit.Commit{Epoch: "e", Revision: revision}
+		}
+		return r
+	}
+	for want, records := range map[string][]audit.Record{
+		"? 11":      {record("?", 0), record("11", 11)}, // it joined after the backup
+		"12":        {record("?", 0), record("9", 9), record("still", 0), record("12", 12)},
+		"11 late 9": {record("11", 11), record("late 9", 0)},
+		"":          {record("?", 0), record("10", 10)},
+	} {
+		var got []string
+		for _, r := range after(ordered(records, "n"), 10) {
+			got = append(got, r.RequestID)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q remain, want %q", got, want)
+		}
+	}
+}
+
+// What gives something on the strength of a change that cannot be made again is not made again.
+func TestUncertain(t *testing.T) {
+	record := func(source, event, parameters string) *audit.Record {
+		return &audit.Record{EventSource: source + ".amazonaws.com", EventName: event, RequestParameters: []byte(parameters)}
+	}
+	open := []Change{changeOf(record("organizations", "CreatePolicy", `{"name":"new"}`)), changeOf(record("iam", "CreatePolicy", `{"policyArn":"p"}`))}
+	for _, tt := range []struct {
+		record *audit.Record
+		want   bool
+	}{
+		{record("organizations", "DetachPolicy", `{"policyId":"old"}`), true},
+		{record("organizations", "AttachPolicy", `{"policyId":"old"}`), false},
+		{record("iam", "SetDefaultPolicyVersion", `{"policyArn":"p"}`), true},
+		{record("iam", "SetDefaultPolicyVersion", `{"policyArn":"q"}`), false},
+		{record("iam", "DetachUserPolicy", `{"policyArn":"p"}`), false},
+	} {
+		if got := uncertain(tt.record, open); got != tt.want {
+			t.Errorf("%s %s: %v", tt.record.EventName, tt.record.RequestParameters, got)
+		}
 	}
 }

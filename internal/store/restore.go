@@ -15,8 +15,10 @@ import (
 type Restored struct {
 	Backup  string    `json:",omitzero"` // its ID; empty: it is a copy that was put in the store's place, or that was left where the store was
 	Moved   string    `json:",omitzero"` // where the store went, of which it is what was left
+	By      string    `json:",omitzero"` // the instance of the node that took it there
 	Created time.Time `json:",omitzero"` // when the backup was made
 	Epoch   string    `json:",omitzero"` // of the store that it was made of
+	Head    Rev       `json:",omitzero"` // the last commit of that epoch which it has
 	At      time.Time // when it was restored
 	// Again is how many of the changes that a node's audit log tells of have been made again
 	// already, of those made after the backup; the only one has no name.
@@ -102,7 +104,7 @@ func Restore(ctx context.Context, e Engine, backups []*Backup, seals []Seal, sea
 // finishRestore writes the mark and, last, the header, without which nothing opens.
 func finishRestore(ctx context.Context, e Engine, info BackupInfo, aead *material.AEAD, key []byte, sealed Seal) error {
 	db := &DB{engine: e, deployment: info.Deployment, aead: aead}
-	mark, err := encode(db, restoredKind, restoredKey, &Restored{Backup: info.ID, Created: info.Created, Epoch: info.Epoch, At: time.Now().UTC().Truncate(time.Second)})
+	mark, err := encode(db, restoredKind, restoredKey, &Restored{Backup: info.ID, Created: info.Created, Epoch: info.Epoch, Head: info.Head, At: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}

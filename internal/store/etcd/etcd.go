@@ -123,7 +123,8 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 // demandLeader makes a member without a leader, which has lost the others, refuse a request at
 // once: it would keep it until that has failed, and meanwhile another one can answer.
 func demandLeader(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	if method != "/etcdserverpb.Maintenance/Status" { // which tells just that
+	read, _ := req.(*etcdserverpb.RangeRequest)
+	if method != "/etcdserverpb.Maintenance/Status" && !read.GetSerializable() { // which tells just that, and which needs none
 		ctx = clientv3.WithRequireLeader(ctx)
 	}
 	return invoke(ctx, method, req, reply, cc, options...)
@@ -143,10 +144,12 @@ func (e *Engine) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.view.begin(ctx); err != nil {
+	if err := e.patiently(ctx, e.view.begin); err != nil { // they may be electing a leader
 		return err
 	}
-	e.learnLimits(ctx)
+	if err := e.patiently(ctx, e.learnLimits); err != nil {
+		return err
+	}
 	e.wg.Go(e.tend)
 	return nil
 }
@@ -181,9 +184,6 @@ func (e *Engine) look(ctx context.Context) error {
 	for i, s := range all {
 		endpoint, answer := e.config.Endpoints[i], s.answer
 		if s.err != nil {
-			if err := e.handshake(ctx, endpoint); err != nil {
-				return fmt.Errorf("etcd: %s: %w", endpoint, err)
-			}
 			failed = errors.Join(failed, fmt.Errorf("etcd: %s does not answer: %w", endpoint, s.err))
 			continue
 		}
@@ -200,6 +200,14 @@ func (e *Engine) look(ctx context.Context) error {
 		}
 	}
 	if answers == 0 {
+		for _, endpoint := range e.config.Endpoints {
+			switch err := e.handshake(ctx, endpoint); {
+			case errors.Is(err, errTLS):
+				return fmt.Errorf("etcd: %s: %w", endpoint, err)
+			case err != nil:
+				failed = errors.Join(failed, fmt.Errorf("etcd: %s: %w", endpoint, err))
+			}
+		}
 		return fmt.Errorf("%w: %w", errSilent, failed)
 	}
 	e.measure(e.members(all))
@@ -234,7 +242,7 @@ const defaultOps, enclosing = 128, 8
 
 // learnLimits finds out whether the cluster takes as much at once as this program may have
 // to write, and tells the operator if it does not.
-func (e *Engine) learnLimits(ctx context.Context) {
+func (e *Engine) learnLimits(ctx context.Context) error {
 	e.maxOps = defaultOps
 	var conditions []clientv3.Cmp
 	for range store.MaxTxnOps + enclosing {
@@ -247,7 +255,9 @@ func (e *Engine) learnLimits(ctx context.Context) {
 	case errors.Is(err, rpctypes.ErrTooManyOps):
 		e.logger.Warn("etcd takes few operations at once: changes of keys with many replicas, and of what has many parts, may be refused; its members should run with",
 			"max-txn-ops", store.MaxTxnOps+enclosing, "max-request-bytes", 2*store.MaxTxnBytes)
+		err = nil
 	}
+	return err
 }
 
 // NewLease is the lease of a new store.
@@ -255,6 +265,9 @@ func (e *Engine) NewLease() time.Duration { return e.config.Lease }
 
 // MaxOps is how many operations the cluster takes at once.
 func (e *Engine) MaxOps() int { return e.maxOps }
+
+// Instance tells the owner of this node's name.
+func (e *Engine) Instance() string { return e.config.Instance }
 
 // Node is the name of this node.
 func (e *Engine) Node() string { return e.config.Node }

@@ -3,13 +3,11 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
-	"os"
 	"time"
 )
 
@@ -36,7 +34,7 @@ func (e *Engine) handshake(ctx context.Context, endpoint string) error {
 	defer plain.Close()
 	if e.config.TLS == nil {
 		err := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx) // nothing is said to it
-		if _, refused := errors.AsType[tls.AlertError](err); err == nil || refused {
+		if err == nil || alerted(err) {
 			return fmt.Errorf("%w: the member speaks it, and this node has no --etcd-ca", errTLS)
 		}
 		return nil
@@ -45,19 +43,23 @@ func (e *Engine) handshake(ctx context.Context, endpoint string) error {
 	c.ServerName, c.NextProtos = u.Hostname(), []string{"h2"}
 	conn := tls.Client(plain, c)
 	err = conn.HandshakeContext(ctx)
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: the member does not speak it", errTLS)
-	}
-	if err == nil {
+	_, stranger := errors.AsType[*tls.CertificateVerificationError](err)
+	_, garbled := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case errors.Is(err, io.EOF), garbled:
+		return errors.New("the member does not speak TLS") // or is starting just now
+	case err == nil:
 		_ = conn.SetReadDeadline(time.Now().Add(refusalTime))
 		_, err = conn.Read(make([]byte, 1))
 	}
-	_, remote := errors.AsType[*net.OpError](err) // an alert of the member, among others
-	_, local := errors.AsType[*tls.CertificateVerificationError](err)
-	_, header := errors.AsType[tls.RecordHeaderError](err)
-	_, name := errors.AsType[x509.HostnameError](err)
-	if local || header || name || remote && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if stranger || alerted(err) {
 		return fmt.Errorf("%w: %w", errTLS, err)
 	}
 	return nil
+}
+
+// alerted reports whether the other side has said that something about TLS does not fit.
+func alerted(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
 }
