@@ -489,7 +489,7 @@ func (do replayer) plan(ctx context.Context, db *store.DB, since []nodeRecord, r
 				continue
 			}
 			change := changeOf(&record.Record)
-			if uncertain(&record.Record, r.Open) {
+			if uncertain(&record.Record, r.Open, len(r.Restored.Again) > 0) {
 				r.Open = append(r.Open, change)
 				continue
 			}
@@ -527,11 +527,12 @@ var loosening = map[string]string{
 }
 
 // uncertain reports whether a change must not be made again because one before it, of the same
-// thing, was not: what it relies on may be missing.
-func uncertain(r *audit.Record, open []Change) bool {
+// thing, was not: what it relies on may be missing. resumed: which those were that an earlier
+// attempt passed is not known any more.
+func uncertain(r *audit.Record, open []Change, resumed bool) bool {
 	by, loosens := loosening[r.EventSource+" "+r.EventName]
-	if !loosens {
-		return false
+	if !loosens || resumed {
+		return loosens
 	}
 	return slices.ContainsFunc(open, func(c Change) bool {
 		return strings.HasPrefix(c.Event, r.EventSource+" ") && (by == "" || parameter(c.Parameters, by) == parameter(string(r.RequestParameters), by))

@@ -181,7 +181,10 @@ func TestUncertain(t *testing.T) {
 		{record("iam", "SetDefaultPolicyVersion", `{"policyArn":"q"}`), false},
 		{record("iam", "DetachUserPolicy", `{"policyArn":"p"}`), false},
 	} {
-		if got := uncertain(tt.record, open); got != tt.want {
+		if _, loosens := loosening[tt.record.EventSource+" "+tt.record.EventName]; uncertain(tt.record, nil, true) != loosens {
+			t.Errorf("%s when it is resumed: %v", tt.record.EventName, !loosens)
+		}
+		if got := uncertain(tt.record, open, false); got != tt.want {
 			t.Errorf("%s %s: %v", tt.record.EventName, tt.record.RequestParameters, got)
 		}
 	}
