@@ -25,7 +25,7 @@ type signer struct{ id, secret, token string }
 // A kind is one way to take a permission away.
 type kind struct {
 	name string
-	// give makes somebody who can encrypt with a key, and says how that ends.
+	// give makes somebody who can encrypt with a key, and says what takes that away.
 	give func(g *giver) taking
 }
 

@@ -223,12 +223,7 @@ func serve(ctx context.Context, args []string, _, stderr io.Writer) error {
 		closeDoors()
 		stop()
 	})
-	if c.URL = o.advertise; c.URL == "" {
-		c.URL = scheme + "://" + reachable(listeners[0].Addr())
-	}
-	if o.tlsCert != "" {
-		c.PeerCertificate = func() (tls.Certificate, error) { return tls.LoadX509KeyPair(o.tlsCert, o.tlsKey) }
-	}
+	o.introduce(&c, scheme, listeners[0].Addr())
 	s, err := server.Open(ctx, c)
 	if err != nil {
 		stopped := ctx.Err() != nil // while it was sealed
@@ -358,6 +353,16 @@ func (o *serveOptions) listenOn(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("plain HTTP on %s would show plaintexts to the network: give --tls-cert and --tls-key, or --insecure-plain-http", address)
 	}
 	return net.Listen("tcp", address)
+}
+
+// introduce says where other nodes reach this one, and what it shows them.
+func (o *serveOptions) introduce(c *server.Config, scheme string, listens net.Addr) {
+	if c.URL = o.advertise; c.URL == "" {
+		c.URL = scheme + "://" + reachable(listens)
+	}
+	if o.tlsCert != "" {
+		c.PeerCertificate = func() (tls.Certificate, error) { return tls.LoadX509KeyPair(o.tlsCert, o.tlsKey) }
+	}
 }
 
 // reachable is where others reach what listens on an address: by the name of the machine, if
